@@ -1,0 +1,15 @@
+//! Frames, and what gives and takes bursts of them.
+
+mod counters;
+mod drops;
+mod frame;
+mod memory;
+mod offload;
+mod queue;
+
+pub use counters::{PortCounters, PortTotals};
+pub use drops::{DROP_REASONS, DropReason};
+pub use frame::Frame;
+pub use memory::{BufferFrame, MemoryQueue};
+pub use offload::{Checksum, Gso, GsoKind, Offload};
+pub use queue::{BURST, Burst, PortId, PortQueue, WorkerId};

@@ -1,0 +1,54 @@
+//! What the cluster wants, as an immutable snapshot that workers read.
+//!
+//! A [`TableSet`] is built by the control thread and published through a [`Snapshot`](crate::sync::Snapshot).
+//! Its large maps share structure with the version before: cloning it and changing one service costs a few
+//! microseconds, whatever the size of the cluster.
+
+mod address;
+mod maglev;
+mod ports;
+mod routes;
+mod services;
+mod shared_map;
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use maglev::{MaglevError, MaglevTable};
+pub use ports::{Gateway, PortInfo, PortTable};
+pub use routes::{Adjacency, AdjacencyId, Route, RouteTable};
+pub use services::{Backend, BackendSet, Balancing, Frontend, FrontendKey, ServiceId, ServiceTable, WhenEmpty};
+pub use shared_map::SharedMap;
+
+/// One version of everything that workers need to know.
+#[derive(Clone, Debug)]
+pub struct TableSet {
+    /// Generation of all cached verdicts (D7): a flow whose verdict was made under another epoch is resolved again
+    /// before it is used. Raised when a change can make a cached verdict wrong (a port, route or serving endpoint
+    /// went or moved), not when something is only added.
+    pub epoch: u32,
+    /// Counts publications. For people and tests.
+    pub version: u64,
+    /// The node as the pods' router.
+    pub gateway: Gateway,
+    /// Ports by number.
+    pub ports: PortTable,
+    /// Which way to an address.
+    pub routes: RouteTable,
+    /// Service frontends and their backends.
+    pub services: ServiceTable,
+}
+
+impl TableSet {
+    /// Tables of a node without ports, routes and services.
+    pub fn empty(gateway: Gateway) -> Self {
+        TableSet {
+            epoch: 1,
+            version: 0,
+            gateway,
+            ports: PortTable::default(),
+            routes: RouteTable::default(),
+            services: ServiceTable::default(),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What workers must know of a port, and of the node as the pods' router.
+
+use crate::port::PortId;
+use crate::wire::ethernet::MacAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// The node as it appears to its pods: their first hop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gateway {
+    /// The MAC address of the node's end of every port.
+    pub mac: MacAddr,
+    /// The IPv4 address that pods use as gateway, and the source of ICMP errors.
+    pub ipv4: Ipv4Addr,
+    /// The IPv6 address that pods use as gateway, and the source of ICMPv6 errors.
+    pub ipv6: Ipv6Addr,
+}
+
+/// A port as the pipeline sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortInfo {
+    /// MAC address of the peer (the pod's interface).
+    pub mac: MacAddr,
+    /// Largest IP packet in bytes that the port takes; GSO frames are cut to it.
+    pub mtu: u16,
+    /// Whether the peer may send only from its own MAC and IP addresses.
+    pub spoof_check: bool,
+}
+
+/// Ports by number.
+#[derive(Clone, Debug, Default)]
+pub struct PortTable(Arc<Vec<Option<PortInfo>>>);
+
+impl PortTable {
+    /// The port with this number.
+    #[inline]
+    pub fn get(&self, id: PortId) -> Option<&PortInfo> {
+        self.0.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Adds or replaces a port.
+    pub fn insert(&mut self, id: PortId, info: PortInfo) {
+        let ports = Arc::make_mut(&mut self.0);
+        let index = usize::from(id.0);
+        if ports.len() <= index {
+            ports.resize(index + 1, None);
+        }
+        ports[index] = Some(info);
+    }
+
+    /// Removes a port; gives what it was.
+    pub fn remove(&mut self, id: PortId) -> Option<PortInfo> {
+        Arc::make_mut(&mut self.0).get_mut(usize::from(id.0))?.take()
+    }
+}

@@ -1,0 +1,117 @@
+//! Which way to an address.
+
+use super::{Address, SharedMap};
+use crate::port::PortId;
+use crate::wire::ethernet::MacAddr;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Names an [`Adjacency`] within one [`RouteTable`]. A number may be used again under a later
+/// [`epoch`](super::TableSet::epoch).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AdjacencyId(pub u32);
+
+/// A neighbour: the port that leads to it and the Ethernet header that it wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Adjacency {
+    /// The port to send to.
+    pub port: PortId,
+    /// MTU of the way, in bytes of IP packet.
+    pub mtu: u16,
+    /// Destination MAC address.
+    pub destination_mac: MacAddr,
+    /// Source MAC address: the gateway's.
+    pub source_mac: MacAddr,
+}
+
+/// Where packets for an address go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// To a neighbour.
+    Via(AdjacencyId),
+    /// To this node itself: it answers pings to the address.
+    Local,
+}
+
+/// Routes to hosts and prefixes of both families, and the adjacencies that they name.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    hosts: SharedMap<Address, Route>,
+    v4: Arc<PrefixMap<Ipv4Net, Route>>,
+    v6: Arc<PrefixMap<Ipv6Net, Route>>,
+    adjacencies: Arc<Vec<Option<Adjacency>>>,
+}
+
+impl RouteTable {
+    /// The route of the longest prefix that holds `address`.
+    pub fn lookup(&self, address: Address) -> Option<Route> {
+        if let Some(route) = self.hosts.get(&address) {
+            return Some(*route);
+        }
+        match address.to_ip() {
+            IpAddr::V4(ip) => self.v4.get_lpm(&host_v4(ip)).map(|(_, route)| *route),
+            IpAddr::V6(ip) => self.v6.get_lpm(&host_v6(ip)).map(|(_, route)| *route),
+        }
+    }
+
+    /// Adds or replaces the route of a prefix; gives the former one. Host bits of the prefix are ignored.
+    pub fn insert(&mut self, prefix: IpNet, route: Route) -> Option<Route> {
+        match prefix.trunc() {
+            net if net.prefix_len() == net.max_prefix_len() => self.hosts.insert(net.addr().into(), route),
+            IpNet::V4(net) => Arc::make_mut(&mut self.v4).insert(net, route),
+            IpNet::V6(net) => Arc::make_mut(&mut self.v6).insert(net, route),
+        }
+    }
+
+    /// Removes the route of a prefix; gives what it was.
+    pub fn remove(&mut self, prefix: IpNet) -> Option<Route> {
+        match prefix.trunc() {
+            net if net.prefix_len() == net.max_prefix_len() => self.hosts.remove(&net.addr().into()),
+            IpNet::V4(net) => Arc::make_mut(&mut self.v4).remove(&net),
+            IpNet::V6(net) => Arc::make_mut(&mut self.v6).remove(&net),
+        }
+    }
+
+    /// The adjacency with this number.
+    #[inline]
+    pub fn adjacency(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.adjacencies.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Adds an adjacency under the lowest free number.
+    pub fn add_adjacency(&mut self, adjacency: Adjacency) -> AdjacencyId {
+        let adjacencies = Arc::make_mut(&mut self.adjacencies);
+        let index = adjacencies.iter().position(Option::is_none).unwrap_or(adjacencies.len());
+        if index == adjacencies.len() {
+            adjacencies.push(None);
+        }
+        adjacencies[index] = Some(adjacency);
+        AdjacencyId(index as u32)
+    }
+
+    /// Removes an adjacency. Routes that name it must have been removed before, and the tables' epoch must be
+    /// raised before the number is used again.
+    pub fn remove_adjacency(&mut self, id: AdjacencyId) -> Option<Adjacency> {
+        Arc::make_mut(&mut self.adjacencies).get_mut(id.0 as usize)?.take()
+    }
+
+    /// Routes to single hosts and to prefixes.
+    pub fn len(&self) -> usize {
+        self.hosts.len() + self.v4.len() + self.v6.len()
+    }
+
+    /// Whether there is no route.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn host_v4(ip: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::from(ip)
+}
+
+fn host_v6(ip: Ipv6Addr) -> Ipv6Net {
+    Ipv6Net::from(ip)
+}

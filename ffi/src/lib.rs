@@ -1,0 +1,1 @@
+//! Safe owners over DPDK, kernel rings and guest memory: the ports of Millrace

@@ -1,0 +1,1 @@
+//! The admin API: types, and a small client

@@ -1,0 +1,1 @@
+//! Ports, workers and publication: the control thread's work

@@ -1,0 +1,1 @@
+//! Where the model's objects come from

@@ -1,0 +1,1 @@
+//! Tests that run Millrace as its users do
