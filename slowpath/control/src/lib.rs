@@ -1,1 +1,5 @@
-//! Ports, workers and publication: the control thread's work
+//! Ports, workers and publication: what the control thread does.
+
+#![forbid(unsafe_code)]
+
+pub mod link;
