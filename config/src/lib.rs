@@ -1,1 +1,32 @@
-//! Typed configuration of Millrace
+//! Typed configuration of Millrace: `/etc/millrace/millrace.yaml`.
+//!
+//! Every field has a default, so an empty file is a valid configuration. What is written is checked while it is
+//! read: a [`Config`] that exists is valid, and nothing behind it checks again. An error names the file, the
+//! field and the offending value. `config/samples/millrace.yaml` shows every field with its default.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod cluster;
+mod error;
+mod file;
+mod flow_table;
+mod memory;
+mod names;
+mod node;
+mod port;
+mod workers;
+
+pub use address::{Gateway, MacAddr, Prefix};
+pub use cluster::Cluster;
+pub use error::{ConfigError, Conflict, InvalidValue};
+pub use file::{DEFAULT_FILE, load, parse};
+pub use flow_table::{FlowEntries, FlowTable, FlowTimeouts, Seconds};
+pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
+pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
+pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source};
+pub use port::{Attachment, PortConfig, PortKind, QueueCount, VhostMode, XdpMode};
+pub use workers::{CoreId, Cores, Idle, Workers};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Reading the configuration file.
+
+use crate::address::Prefix;
+use crate::error::{ConfigError, Conflict};
+use crate::names::PortName;
+use crate::node::{Config, Source};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// Where the configuration is unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/millrace/millrace.yaml";
+
+/// Reads and checks a configuration file. A relative `source.directory` is taken from the directory of the file.
+pub fn load(file: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    let mut config = parse(file, &text)?;
+    let Source::Directory(directory) = &mut config.source;
+    // A sample or a test keeps its manifests beside its configuration, wherever that lies.
+    if let (true, Some(beside)) = (directory.is_relative(), file.parent()) {
+        *directory = beside.join(&*directory);
+    }
+    Ok(config)
+}
+
+/// Checks the text of a configuration; `file` is named in errors only.
+pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    // A file of comments alone has no document in it: everything is as by default.
+    let blank =
+        text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---");
+    let config = if blank { Config::default() } else { deserialize(file, text)? };
+    check(&config).map_err(|conflict| ConfigError::Conflict { file: file.to_owned(), conflict })?;
+    Ok(config)
+}
+
+fn deserialize(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    // The path is tracked beside the deserializer: its own errors know lines, not fields.
+    let mut field = String::new();
+    let outcome = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_path_to_error::deserialize::<_, Config>(deserializer).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    });
+    outcome.map_err(|error| {
+        let line = error.location().map_or(0, |location| location.line());
+        let source_line = line.checked_sub(1).and_then(|line| text.lines().nth(usize::try_from(line).ok()?));
+        ConfigError::Field {
+            file: file.to_owned(),
+            line,
+            field: if field.is_empty() { ".".to_owned() } else { field },
+            reason: one_line(&error.without_snippet().to_string()),
+            text: source_line.unwrap_or_default().trim().chars().take(120).collect(),
+        }
+    })
+}
+
+/// The first line of a parser's message, without the place that is told apart.
+fn one_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    line.split(" at line ").next().unwrap_or(line).to_owned()
+}
+
+/// What no single field can know.
+fn check(config: &Config) -> Result<(), Conflict> {
+    config.cluster.check()?;
+    let mut names: BTreeMap<&PortName, usize> = BTreeMap::new();
+    let mut addresses: BTreeMap<Prefix, &PortName> = BTreeMap::new();
+    let mut places: BTreeMap<String, &PortName> = BTreeMap::new();
+    let gateways = [IpAddr::V4(config.gateway.ipv4), IpAddr::V6(config.gateway.ipv6)];
+    for (second, port) in config.ports.iter().enumerate() {
+        if let Some(first) = names.insert(&port.name, second) {
+            return Err(Conflict::PortName { name: port.name.clone(), first, second });
+        }
+        if let Some(owner) = places.insert(port.place(), &port.name) {
+            return Err(Conflict::PortPlace { place: port.place(), owner: owner.clone(), second });
+        }
+        for &address in &port.addresses {
+            if let Some(owner) = addresses.insert(address, &port.name) {
+                return Err(Conflict::PortAddress { address, owner: owner.clone(), second });
+            }
+            // A default route covers the gateway and does not claim it.
+            let claims =
+                |gateway: &&IpAddr| address.net().prefix_len() > 0 && address.net().contains(*gateway);
+            if let Some(&gateway) = gateways.iter().find(claims) {
+                return Err(Conflict::GatewayAddress { gateway, address, port: second });
+            }
+        }
+    }
+    Ok(())
+}

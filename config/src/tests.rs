@@ -1,0 +1,235 @@
+use super::*;
+use proptest::prelude::*;
+use std::path::Path;
+
+const FILE: &str = "/etc/millrace/millrace.yaml";
+
+fn config(text: &str) -> Config {
+    parse(Path::new(FILE), text).unwrap()
+}
+
+fn error(text: &str) -> String {
+    parse(Path::new(FILE), text).unwrap_err().to_string()
+}
+
+/// The refusal names the file and every given part.
+fn refused(text: &str, parts: &[&str]) {
+    let message = error(text);
+    for part in parts.iter().chain(&[FILE]) {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+fn sample(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap()
+}
+
+/// Takes the `#` from fields that are commented out, and from everything behind `#ports:`.
+fn uncommented(text: &str) -> String {
+    let mut ports = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        ports |= line == "#ports:";
+        let is_field = line.trim_start().strip_prefix('#').is_some_and(|rest| !rest.starts_with(' '));
+        // `count` and `cores` exclude each other, and a flow map cannot go on as a block.
+        let line = if line == "  count: 1" { "" } else { line };
+        let line = if line == "eal: {}" { "eal:" } else { line };
+        lines.push(if ports || is_field { line.replacen('#', "", 1) } else { line.to_owned() });
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn an_empty_file_is_a_valid_configuration() {
+    for text in ["", "\n\n", "# nothing\n", "---\n", "{}"] {
+        assert_eq!(config(text), Config::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn the_sample_shows_the_real_defaults() {
+    assert_eq!(config(&sample("millrace.yaml")), Config::default());
+}
+
+#[test]
+fn the_sample_shows_every_field() {
+    let shown = sample("millrace.yaml");
+    let text = uncommented(&shown);
+    let config = config(&text);
+    assert_eq!(config.node_name.as_ref().unwrap().as_str(), "worker-1");
+    assert_eq!(config.eal_file_prefix(), "millrace-a");
+    assert_eq!(config.workers.cores, Cores::Pinned(vec![CoreId(2), CoreId(3)]));
+    let kinds: Vec<_> = config.ports.iter().map(|port| port.attachment.kind().name()).collect();
+    assert_eq!(kinds, ["af-xdp", "tap", "vhost-user", "dpdk"]);
+    // A field that the sample forgets would be one that no reader knows of: the parser lists all it accepts.
+    for section in ["", "workers", "memory", "eal", "flowTable", "gateway", "cluster", "api", "metrics"] {
+        let wrong =
+            if section.is_empty() { "nonsense: 1".into() } else { format!("{section}: {{nonsense: 1}}") };
+        let message = error(&wrong);
+        let known = message.split_once(", expected ").unwrap().1.split(" (in ").next().unwrap();
+        for field in known.trim_start_matches("one of ").split(", ").flat_map(|list| list.split(" or ")) {
+            let field = field.trim_matches('`');
+            assert!(shown.contains(&format!("{field}:")), "{field} is not in the sample ({message})");
+        }
+    }
+}
+
+#[test]
+fn the_demo_configuration_parses_and_finds_its_manifests() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/demo/millrace.yaml");
+    let config = load(&path).unwrap();
+    let Source::Directory(directory) = &config.source;
+    assert!(directory.join("service.yaml").exists());
+    assert_eq!(config.ports.len(), 5);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let message = load(Path::new("/nonexistent/millrace.yaml")).unwrap_err().to_string();
+    assert!(message.contains("/nonexistent/millrace.yaml"), "{message}");
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_name() {
+    refused("colour: red", &[":1:", "colour"]);
+    refused("memory:\n  hugepags: auto", &[":2:", "memory", "hugepags"]);
+    refused("ports:\n  - {name: a, kind: tap, netns: a, pod: x/a, mask: 3}", &["ports[0]", "mask"]);
+}
+
+#[test]
+fn an_illegal_value_is_named_with_its_field() {
+    refused("mtu: 100", &["mtu", "100 is not in 1280..=9216 bytes"]);
+    refused("mtu: many", &["mtu", "many"]);
+    refused("mtu: -5", &["mtu", "-5"]);
+    refused("gateway: {mac: '01:00:5e:00:00:01'}", &["gateway", "01:00:5e:00:00:01"]);
+    refused("gateway: {mac: 02-00-00-00-00-01}", &["gateway.mac", "02-00-00-00-00-01"]);
+    refused("gateway: {ipv4: 224.0.0.1}", &["gateway", "224.0.0.1"]);
+    refused("flowTable: {timeouts: {udp: 0}}", &["flowTable.timeouts.udp", "0 is not in"]);
+    refused("cluster: {podCIDRs: [10.0.0.0/8, 10.1.2.3/16]}", &["podCIDRs[1]", "10.1.2.3/16", "10.1.0.0/16"]);
+    refused("cluster: {podCIDRs: ['::ffff:10.0.0.0/104']}", &["podCIDRs[0]", "IPv4-mapped"]);
+    refused("loadBalancing: fair", &["loadBalancing", "fair"]);
+    refused("source: {kubernetes: {}}", &["source", "kubernetes"]);
+    refused("nodeName: Under_Score", &["nodeName", "Under_Score"]);
+    refused("metrics: {address: nowhere}", &["metrics.address", "nowhere"]);
+    refused("mtu: 1500\nmtu: 1400", &["mtu"]);
+    refused("[1, 2]", &[":1:"]);
+    refused("mtu: [", &["mtu"]);
+}
+
+#[test]
+fn workers_are_counted_or_pinned() {
+    assert_eq!(config("workers: {count: 3}").workers.cores, Cores::Count(3));
+    assert_eq!(config("workers: {idle: busy}").workers.idle, Idle::Busy);
+    refused("workers: {count: 0}", &["workers.count", "0 is not in"]);
+    refused("workers: {count: 1, cores: [1]}", &["workers", "count"]);
+    refused("workers: {cores: []}", &["workers", "cores"]);
+    refused("workers: {cores: [1, 2, 1]}", &["workers", "1 occurs twice"]);
+}
+
+#[test]
+fn memory_that_cannot_hold_its_frames_is_refused() {
+    refused("memory: {mebibytes: 64, frames: 65536}", &["memory", "64 is not in 200..="]);
+}
+
+#[test]
+fn ranges_of_different_kinds_must_not_overlap() {
+    refused(
+        "cluster: {podCIDRs: [10.0.0.0/8], serviceCIDRs: ['fd00::/108', 10.96.0.0/12]}",
+        &["cluster.podCIDRs 10.0.0.0/8", "cluster.serviceCIDRs 10.96.0.0/12"],
+    );
+    refused("cluster: {serviceCIDRs: ['fd00::/64'], nodeCIDRs: ['fd00::/48']}", &["fd00::/64", "fd00::/48"]);
+    config("cluster: {podCIDRs: [10.0.0.0/16, '::/1'], serviceCIDRs: [10.1.0.0/16]}");
+}
+
+#[test]
+fn a_port_needs_what_its_kind_needs() {
+    refused("ports: [{name: a, kind: vhost-user, pod: x/a}]", &["ports[0]", "vhostUser is missing"]);
+    refused("ports: [{name: a, kind: dpdk, pod: x/a}]", &["ports[0]", "dpdk is missing"]);
+    refused("ports: [{name: a, kind: tap, pod: x/a}]", &["ports[0]", "interface is missing"]);
+    refused("ports: [{name: a, kind: tap, netns: a}]", &["ports[0]", "addresses is missing"]);
+    refused("ports: [{name: a, kind: tap, netns: a, pod: a}]", &["ports[0].pod", "`a` is not a pod"]);
+    refused("ports: [{name: a, kind: tap, netns: a, pod: x/a, dpdk: {devargs: x}}]", &["ports[0]", "dpdk:"]);
+    refused("ports: [{name: a/b, kind: tap, netns: a, pod: x/a}]", &["ports[0].name", "a/b"]);
+    refused("ports: [{name: a, kind: token-ring, netns: a}]", &["ports[0].kind", "token-ring"]);
+    refused("ports: [{name: a, kind: tap, netns: ../a, pod: x/a}]", &["ports[0].netns", "../a"]);
+    refused("ports: [{name: a, kind: tap, interface: sixteen-bytes-xx, pod: x/a}]", &["sixteen-bytes-xx"]);
+    refused("ports: [{name: a, kind: vhost-user, pod: x/a, vhostUser: {socket: rel.sock}}]", &["rel.sock"]);
+    refused(
+        "ports: [{name: a, kind: tap, netns: a, addresses: [10.0.0.1, 10.0.0.1/32]}]",
+        &["10.0.0.1/32 occurs"],
+    );
+}
+
+#[test]
+fn ports_must_not_contradict_each_other() {
+    let two = |first: &str, second: &str| format!("ports:\n  - {{{first}}}\n  - {{{second}}}\n");
+    let a = "name: a, kind: tap, netns: a, addresses: [10.0.0.1]";
+    refused(&two(a, "name: a, kind: tap, netns: b, pod: x/b"), &["ports[1].name", "ports[0]"]);
+    refused(
+        &two(a, "name: b, kind: tap, netns: b, addresses: [10.0.0.1/32]"),
+        &["ports[1]", "10.0.0.1/32", "port a"],
+    );
+    refused(
+        &two(a, "name: b, kind: af-xdp, netns: a, pod: x/b"),
+        &["ports[1]", "interface eth0 in namespace a"],
+    );
+    refused(
+        &two(a, "name: b, kind: tap, netns: b, addresses: [169.254.0.0/16]"),
+        &["ports[1]", "169.254.1.1"],
+    );
+    config(&two(a, "name: up, kind: tap, interface: up0, addresses: [0.0.0.0/0]"));
+}
+
+#[test]
+fn defaults_that_depend_on_others_are_stable() {
+    let ports = config("ports: [{name: a, kind: tap, netns: a, pod: x/a}]").ports;
+    assert_eq!(ports[0].peer_mac(), MacAddr::derived_from("a"));
+    assert_ne!(ports[0].peer_mac(), MacAddr::derived_from("b"));
+    assert!(ports[0].spoof_check);
+    let here = config("api: {socket: /run/a.sock}").eal_file_prefix();
+    assert_eq!(here, config("api: {socket: /run/a.sock}").eal_file_prefix());
+    assert_ne!(here, Config::default().eal_file_prefix());
+    assert!(Config::default().node_name().is_ok());
+}
+
+#[test]
+fn a_namespace_is_a_name_or_a_path() {
+    let path = |netns: &str| netns.parse::<Netns>().unwrap().path();
+    assert_eq!(path("pod-a"), Path::new("/run/netns/pod-a"));
+    assert_eq!(path("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
+}
+
+#[test]
+fn a_port_reads_back_as_it_was_written() {
+    for port in config(&uncommented(&sample("millrace.yaml"))).ports {
+        let json = serde_json::to_string(&port).unwrap();
+        assert_eq!(serde_json::from_str::<PortConfig>(&json).unwrap(), port, "{json}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_an_error_with_a_file(text in "[a-zA-Z0-9:{}\\[\\],\\-\n#&*!|> ]{0,120}") {
+        if let Err(error) = parse(Path::new(FILE), &text) {
+            prop_assert!(error.to_string().starts_with(FILE), "{}", error);
+        }
+    }
+
+    #[test]
+    fn a_mac_address_reads_back_as_it_was_written(octets: [u8; 6]) {
+        if let Ok(mac) = MacAddr::try_new(octets) {
+            prop_assert_eq!(mac.to_string().parse::<MacAddr>(), Ok(mac));
+        }
+    }
+
+    #[test]
+    fn prefixes_overlap_if_and_only_if_one_address_is_in_both(a: u32, b: u32, la in 0u8..=32, lb in 0u8..=32) {
+        let prefix = |bits: u32, length: u8| {
+            let net = ipnet::Ipv4Net::new(bits.into(), length).unwrap().trunc();
+            net.to_string().parse::<Prefix>().unwrap()
+        };
+        let mask = |length: u8| u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        let shared = mask(la) & mask(lb);
+        prop_assert_eq!(prefix(a, la).overlaps(prefix(b, lb)), a & shared == b & shared);
+    }
+}
