@@ -1,0 +1,289 @@
+//! What a way out cannot do is done here: large frames are cut and partial checksums completed.
+//!
+//! Why not DPDK's own library for it: `docs/decisions/0003-own-segmentation.md`.
+
+use crate::checksum::{self, Sum};
+use crate::mbuf::{Mbuf, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::mempool::Mempool;
+use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
+use std::collections::VecDeque;
+
+/// What a way out takes as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caps {
+    /// Partial TCP and UDP checksums.
+    pub checksum: bool,
+    /// Large TCP frames over IPv4.
+    pub tso4: bool,
+    /// Large TCP frames over IPv6.
+    pub tso6: bool,
+    /// Large UDP frames that are to be cut into datagrams.
+    pub uso: bool,
+    /// Bytes of a frame that is not cut any more, Ethernet header included, at most.
+    pub max_frame: usize,
+}
+
+impl Caps {
+    /// A way out that takes finished frames only, up to `max_frame` bytes.
+    pub const fn none(max_frame: usize) -> Caps {
+        Caps { checksum: false, tso4: false, tso6: false, uso: false, max_frame }
+    }
+
+    /// Whether a frame with this state can go out as it is, its length apart.
+    pub fn takes(&self, offload: &Offload) -> bool {
+        let checksum = self.checksum || !matches!(offload.checksum, Checksum::Partial { .. });
+        checksum
+            && match offload.gso.map(|gso| gso.kind) {
+                None => true,
+                Some(GsoKind::TcpV4) => self.tso4,
+                Some(GsoKind::TcpV6) => self.tso6,
+                Some(GsoKind::Udp) => self.uso,
+            }
+    }
+}
+
+/// Bytes of an IP packet, at most, and of the Ethernet header and tag before it.
+pub const LARGEST_FRAME: usize = 65_535 + 18;
+
+/// A large frame is not cut into more pieces: TCP's smallest segment size on Linux makes 1365 of 64 KiB. Smaller
+/// sizes would let one frame empty the pool.
+const MOST_PIECES: usize = 1400;
+
+/// Makes `frame` fit for a way out that takes `caps`, and appends it, or the frames it was cut into, to `out`.
+///
+/// # Errors
+/// Why the frame was dropped: [`TooBig`](DropReason::TooBig) (it, or its pieces),
+/// [`NoBuffer`](DropReason::NoBuffer) (`pool` is too empty for all pieces: none is sent), or
+/// [`RxMalformed`](DropReason::RxMalformed) (the state and the headers contradict each other).
+pub fn settle(
+    mut frame: Mbuf,
+    caps: &Caps,
+    pool: &Mempool,
+    out: &mut VecDeque<Mbuf>,
+) -> Result<(), DropReason> {
+    let offload = frame.offload();
+    match offload.gso {
+        Some(gso) if caps.takes(&offload) && frame.headers_bear_out() => {
+            if frame.total_len() > LARGEST_FRAME || gso.size == 0 {
+                return Err(DropReason::RxMalformed);
+            }
+        }
+        Some(gso) => return segment(&frame, gso, offload.checksum, caps, pool, out),
+        None if frame.total_len() > caps.max_frame => return Err(DropReason::TooBig),
+        None => {
+            if let Checksum::Partial { start, offset } = offload.checksum
+                && !(caps.checksum && frame.headers_bear_out())
+            {
+                if !checksum::complete(&mut frame, start, offset) {
+                    return Err(DropReason::RxMalformed);
+                }
+                frame.set_offload(Offload::NONE);
+            }
+        }
+    }
+    out.push_back(frame);
+    Ok(())
+}
+
+/// Where a large frame's headers are: bytes from its start.
+struct Layout {
+    family: Family,
+    l3: usize,
+    l4: usize,
+    payload: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Layout {
+    /// Reads the headers in `head`; nothing when they do not bear out what the offload state says.
+    fn try_new(head: &[u8], kind: GsoKind, checksum: Checksum) -> Option<Layout> {
+        let Checksum::Partial { start, .. } = checksum else { return None };
+        let (l3, l4) = (if head.get(12..14)? == [0x81, 0x00] { 18 } else { 14 }, usize::from(start));
+        let family = match head.get(l3)? >> 4 {
+            4 if l4 >= l3 + 20 && kind != GsoKind::TcpV6 => Family::V4,
+            6 if l4 >= l3 + 40 && kind != GsoKind::TcpV4 => Family::V6,
+            _ => return None,
+        };
+        let l4_len = match kind {
+            GsoKind::Udp => 8,
+            GsoKind::TcpV4 | GsoKind::TcpV6 => usize::from(head.get(l4 + 12)? >> 4) * 4,
+        };
+        let enough = l4_len >= if kind == GsoKind::Udp { 8 } else { 20 };
+        (enough && head.len() >= l4 + l4_len).then_some(Layout { family, l3, l4, payload: l4 + l4_len })
+    }
+}
+
+fn segment(
+    frame: &Mbuf,
+    gso: Gso,
+    checksum: Checksum,
+    caps: &Caps,
+    pool: &Mempool,
+    out: &mut VecDeque<Mbuf>,
+) -> Result<(), DropReason> {
+    let layout = Layout::try_new(frame.head(), gso.kind, checksum).ok_or(DropReason::RxMalformed)?;
+    let (size, payload) = (usize::from(gso.size), frame.total_len() - layout.payload);
+    if frame.total_len() > LARGEST_FRAME || size == 0 || payload.div_ceil(size) > MOST_PIECES {
+        return Err(DropReason::RxMalformed);
+    }
+    if layout.payload + size.min(payload) > caps.max_frame {
+        return Err(DropReason::TooBig);
+    }
+    let before = out.len();
+    let mut reader = Reader::new(frame, layout.payload);
+    let mut done = 0;
+    for index in 0..payload.div_ceil(size).max(1) {
+        let bytes = size.min(payload - done);
+        let Some(mut piece) = copy_piece(&frame.head()[..layout.payload], &mut reader, bytes, pool) else {
+            out.truncate(before);
+            return Err(DropReason::NoBuffer);
+        };
+        let position = Position { index, done, bytes, last: done + bytes == payload };
+        finish_piece(&mut piece, &layout, gso.kind, &position, caps.checksum);
+        out.push_back(piece);
+        done += bytes;
+    }
+    Ok(())
+}
+
+/// Which piece of a large frame.
+struct Position {
+    index: usize,
+    /// Payload bytes in the pieces before.
+    done: usize,
+    /// Payload bytes in this one.
+    bytes: usize,
+    last: bool,
+}
+
+/// Headers and the next `bytes` of payload in frames from `pool`.
+fn copy_piece(headers: &[u8], reader: &mut Reader<'_>, bytes: usize, pool: &Mempool) -> Option<Mbuf> {
+    let mut piece = pool.alloc()?;
+    if !piece.extend_from_slice(headers) {
+        return None;
+    }
+    let mut left = bytes;
+    while left > 0 {
+        let room = piece.tailroom();
+        if room == 0 {
+            piece.chain(pool.alloc()?).ok()?;
+            if piece.tailroom() == 0 {
+                return None;
+            }
+            continue;
+        }
+        let step = left.min(room);
+        piece.extend_with(step, |into| reader.read(into));
+        left -= step;
+    }
+    Some(piece)
+}
+
+/// Writes what differs from piece to piece into the copied headers (as Linux's `tcp_gso_segment` and
+/// `__udp_gso_segment` do).
+fn finish_piece(piece: &mut Mbuf, layout: &Layout, kind: GsoKind, at: &Position, leave_checksum: bool) {
+    let (l3, l4) = (layout.l3, layout.l4);
+    let l4_bytes = (layout.payload - l4 + at.bytes) as u16;
+    let head = piece.head_mut();
+    match layout.family {
+        Family::V4 => {
+            put(head, l3 + 2, (layout.payload - l3 + at.bytes) as u16);
+            let id = get(head, l3 + 4).wrapping_add(at.index as u16);
+            put(head, l3 + 4, id);
+            put(head, l3 + 10, 0);
+            let mut sum = Sum::default();
+            sum.add(&head[l3..l4]);
+            put(head, l3 + 10, sum.checksum());
+        }
+        Family::V6 => put(head, l3 + 4, (layout.payload - l3 - 40 + at.bytes) as u16),
+    }
+    let (protocol, offset) = match kind {
+        GsoKind::Udp => {
+            put(head, l4 + 4, l4_bytes);
+            (17, UDP_CHECKSUM)
+        }
+        GsoKind::TcpV4 | GsoKind::TcpV6 => {
+            move_tcp(&mut head[l4..], at);
+            (6, TCP_CHECKSUM)
+        }
+    };
+    let mut pseudo = Sum::default();
+    pseudo.add(match layout.family {
+        Family::V4 => &head[l3 + 12..l3 + 20],
+        Family::V6 => &head[l3 + 8..l3 + 40],
+    });
+    pseudo.add_number(protocol);
+    pseudo.add_number(l4_bytes);
+    let (start, seed) = (l4 as u16, pseudo.folded());
+    put(head, l4 + usize::from(offset), seed);
+    piece.set_offload(Offload::NONE);
+    let plain = Offload { checksum: Checksum::Partial { start, offset }, gso: None };
+    if leave_checksum {
+        piece.set_offload(plain);
+        if piece.headers_bear_out() {
+            return;
+        }
+        piece.set_offload(Offload::NONE);
+    }
+    checksum::complete(piece, start, offset);
+}
+
+/// The sequence number moves on; FIN and PSH belong to the last piece, CWR to the first (RFC 3168, 6.1.2).
+fn move_tcp(tcp: &mut [u8], at: &Position) {
+    const FIN_PSH: u8 = 0x09;
+    const CWR: u8 = 0x80;
+    let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]).wrapping_add(at.done as u32);
+    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+    if !at.last {
+        tcp[13] &= !FIN_PSH;
+    }
+    if at.index > 0 {
+        tcp[13] &= !CWR;
+    }
+}
+
+fn get(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Reads a frame's bytes on from some place, over its segments.
+struct Reader<'a> {
+    segments: Box<dyn Iterator<Item = &'a [u8]> + 'a>,
+    current: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// `from` lies within the head.
+    fn new(frame: &'a Mbuf, from: usize) -> Self {
+        let mut segments = frame.segments();
+        let current = segments.next().and_then(|head| head.get(from..)).unwrap_or_default();
+        Reader { segments: Box::new(segments), current }
+    }
+
+    /// Fills `into`, as far as the frame goes.
+    fn read(&mut self, into: &mut [u8]) {
+        let mut filled = 0;
+        while filled < into.len() {
+            if self.current.is_empty() {
+                match self.segments.next() {
+                    Some(next) => self.current = next,
+                    None => return into[filled..].fill(0),
+                }
+            }
+            let step = self.current.len().min(into.len() - filled);
+            let (now, later) = self.current.split_at(step);
+            into[filled..filled + step].copy_from_slice(now);
+            self.current = later;
+            filled += step;
+        }
+    }
+}
