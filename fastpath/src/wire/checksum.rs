@@ -23,12 +23,12 @@ impl Sum {
     /// The sum over `bytes`; a last odd byte counts as if a zero followed.
     #[inline]
     pub fn of(bytes: &[u8]) -> Sum {
-        Sum::ZERO.add(bytes)
+        Sum::ZERO.add_bytes(bytes)
     }
 
     /// Adds `bytes`, which begin an even number of bytes into what is summed.
     #[inline]
-    pub fn add(self, bytes: &[u8]) -> Sum {
+    pub fn add_bytes(self, bytes: &[u8]) -> Sum {
         let (words, rest) = bytes.as_chunks::<4>();
         let mut sum = self.0;
         for word in words {
@@ -47,7 +47,7 @@ impl Sum {
     #[inline]
     pub fn add_segment(self, segment: &[u8], offset: usize) -> Sum {
         if offset.is_multiple_of(2) {
-            return self.add(segment);
+            return self.add_bytes(segment);
         }
         // An odd start exchanges the bytes of every word, and thereby of their sum (RFC 1071, section 2 (B)).
         Sum(self.0 + u64::from(fold(Sum::of(segment).0).swap_bytes()))
@@ -65,7 +65,7 @@ impl Sum {
         Sum(self.0 + number.to_be() as u64)
     }
 
-    /// Adds an IPv4 header without options: the same as [`add`](Sum::add), without its loop.
+    /// Adds an IPv4 header without options: the same as [`add_bytes`](Sum::add_bytes), without its loop.
     #[inline]
     pub fn add_ipv4_header(self, header: &[u8; 20]) -> Sum {
         let (words, _) = header.as_chunks::<4>();
@@ -76,8 +76,8 @@ impl Sum {
     #[inline]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: IpProtocol, len: u16) -> Sum {
         Sum::ZERO
-            .add(&source.octets())
-            .add(&destination.octets())
+            .add_bytes(&source.octets())
+            .add_bytes(&destination.octets())
             .add_u16(u16::from(protocol.0))
             .add_u16(len)
     }
@@ -86,8 +86,8 @@ impl Sum {
     #[inline]
     pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: IpProtocol, len: u32) -> Sum {
         Sum::ZERO
-            .add(&source.octets())
-            .add(&destination.octets())
+            .add_bytes(&source.octets())
+            .add_bytes(&destination.octets())
             .add_u32(len)
             .add_u32(u32::from(protocol.0))
     }
@@ -137,6 +137,18 @@ impl Delta {
 
     /// TTL or hop limit less one. It is the upper byte of its word: 0x0100 is taken off, whatever it was.
     pub const TTL_DECREMENT: Delta = Delta(0xfeff_u16.to_be());
+
+    /// As a number, to be kept in a flow's entry.
+    #[inline]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// From what [`bits`](Delta::bits) gave.
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Delta {
+        Delta(bits)
+    }
 
     /// A 16-bit field at an even offset: a port, an identifier.
     #[inline]

@@ -21,7 +21,9 @@ pub enum HeaderError {
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HeaderError::Truncated { needed, had } => write!(f, "header needs {needed} bytes, there are {had}"),
+            HeaderError::Truncated { needed, had } => {
+                write!(f, "header needs {needed} bytes, there are {had}")
+            }
             HeaderError::Kind(kind) => write!(f, "version or type {kind} is not this header's"),
             HeaderError::Length(bytes) => write!(f, "stated length of {bytes} bytes cannot be"),
         }

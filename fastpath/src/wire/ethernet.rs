@@ -79,7 +79,8 @@ impl FromStr for MacAddr {
             let digits = parts.next().unwrap_or_default();
             // `from_str_radix` would take a sign.
             let hexadecimal = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *octet = u8::from_str_radix(digits, 16).ok().filter(|_| hexadecimal).ok_or(MacAddrError { part })?;
+            *octet =
+                u8::from_str_radix(digits, 16).ok().filter(|_| hexadecimal).ok_or(MacAddrError { part })?;
         }
         if parts.next().is_some() { Err(MacAddrError { part: 6 }) } else { Ok(MacAddr(octets)) }
     }

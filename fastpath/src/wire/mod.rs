@@ -8,9 +8,17 @@
 //! Nothing here allocates, panics, or knows of ports and flows. Numbers are in host order unless a name says otherwise.
 
 pub mod checksum;
+pub mod crc32c;
 pub mod ethernet;
+pub mod icmpv4;
+pub mod icmpv6;
+pub mod ipv4;
+pub mod ipv6;
 pub mod ipv6_extension;
 pub mod parse;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
 
 mod error;
 mod protocol;
@@ -20,3 +28,4 @@ pub use error::HeaderError;
 pub use ethernet::{EtherType, MacAddr};
 pub use parse::{Class, Family, L4Kind, ParseError, Parsed, parse};
 pub use protocol::IpProtocol;
+pub use vlan::VlanId;
