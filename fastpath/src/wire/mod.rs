@@ -7,16 +7,21 @@
 //!
 //! Nothing here allocates, panics, or knows of ports and flows. Numbers are in host order unless a name says otherwise.
 
+pub mod arp;
 pub mod checksum;
 pub mod crc32c;
 pub mod ethernet;
+pub mod icmp_error;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ipv6_extension;
+pub mod ndisc;
 pub mod parse;
+pub mod sctp;
 pub mod tcp;
+pub mod tcp_reset;
 pub mod udp;
 pub mod vlan;
 

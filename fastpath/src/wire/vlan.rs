@@ -5,6 +5,9 @@ use core::fmt;
 use super::error::{fixed, fixed_mut};
 use super::{EtherType, HeaderError};
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes that a tag adds to the frame. Read from behind the EtherType that announces it, they are the tag control
 /// information and the EtherType of what follows.
 pub const LEN: usize = 4;

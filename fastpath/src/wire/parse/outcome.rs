@@ -102,6 +102,19 @@ pub enum Addresses {
 }
 
 impl Addresses {
+    /// Those of the answer.
+    #[inline]
+    pub const fn reversed(self) -> Addresses {
+        match self {
+            Addresses::V4 { source, destination } => {
+                Addresses::V4 { source: destination, destination: source }
+            }
+            Addresses::V6 { source, destination } => {
+                Addresses::V6 { source: destination, destination: source }
+            }
+        }
+    }
+
     /// From whom.
     pub const fn source(&self) -> IpAddr {
         match *self {
