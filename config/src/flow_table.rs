@@ -7,20 +7,20 @@ use serde::Deserialize;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct FlowTable {
-    /// How many entries there are; a connection takes two, one a direction.
-    pub entries: FlowEntries,
+    /// How many connections fit, each with both directions.
+    pub connections: FlowCount,
     /// How long a flow without packets is remembered.
     pub timeouts: FlowTimeouts,
 }
 
 bounded_number! {
-    /// A number of entries of the flow table.
-    FlowEntries(u32), 1_024..=268_435_456, " entries"
+    /// A number of connections in the flow table.
+    FlowCount(u32), 1_024..=134_217_728, " connections"
 }
 
-impl Default for FlowEntries {
+impl Default for FlowCount {
     fn default() -> Self {
-        FlowEntries(524_288)
+        FlowCount(262_144)
     }
 }
 
@@ -46,38 +46,32 @@ macro_rules! timeouts {
 }
 
 timeouts! {
-    /// TCP, a SYN was seen.
+    /// TCP, SYN sent, no answer.
     tcp_syn_sent = 120,
-    /// TCP, SYN and SYN-ACK were seen.
+    /// TCP, SYN answered, the answer not yet acknowledged.
     tcp_syn_received = 60,
     /// TCP, the connection is open.
     tcp_established = 432_000,
-    /// TCP, one side has sent FIN.
+    /// TCP, taken up in the middle, packets in one direction only.
+    tcp_unacknowledged = 300,
+    /// TCP, one side has closed.
     tcp_fin_wait = 120,
-    /// TCP, the other side has acknowledged the FIN.
-    tcp_close_wait = 60,
-    /// TCP, both sides have sent FIN.
-    tcp_last_ack = 30,
-    /// TCP, both FINs are acknowledged.
+    /// TCP, both sides have closed.
     tcp_time_wait = 120,
     /// TCP, reset.
     tcp_close = 10,
-    /// UDP, packets in one direction only.
-    udp = 30,
-    /// UDP, packets in both directions.
+    /// UDP without an answer.
+    udp_unreplied = 30,
+    /// UDP in both directions.
     udp_stream = 120,
-    /// SCTP, aborted or shut down.
-    sctp_closed = 10,
-    /// SCTP, INIT was seen.
-    sctp_cookie_wait = 3,
-    /// SCTP, COOKIE ECHO was seen.
-    sctp_cookie_echoed = 3,
-    /// SCTP, the association is up.
+    /// SCTP without an answer.
+    sctp_unreplied = 30,
+    /// SCTP in both directions.
     sctp_established = 210,
-    /// SCTP, the association is being shut down.
-    sctp_shutdown = 3,
     /// ICMP and ICMPv6 echo.
     icmp = 30,
+    /// Fragments of one datagram, of which the first was seen.
+    fragments = 30,
     /// Any other protocol.
-    generic = 600,
+    other = 600,
 }

@@ -21,7 +21,7 @@ pub use address::{Gateway, MacAddr, Prefix};
 pub use cluster::Cluster;
 pub use error::{ConfigError, Conflict, InvalidValue};
 pub use file::{DEFAULT_FILE, load, parse};
-pub use flow_table::{FlowEntries, FlowTable, FlowTimeouts, Seconds};
+pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};
 pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
 pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
 pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source};

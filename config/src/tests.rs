@@ -104,7 +104,7 @@ fn an_illegal_value_is_named_with_its_field() {
     refused("gateway: {mac: '01:00:5e:00:00:01'}", &["gateway", "01:00:5e:00:00:01"]);
     refused("gateway: {mac: 02-00-00-00-00-01}", &["gateway.mac", "02-00-00-00-00-01"]);
     refused("gateway: {ipv4: 224.0.0.1}", &["gateway", "224.0.0.1"]);
-    refused("flowTable: {timeouts: {udp: 0}}", &["flowTable.timeouts.udp", "0 is not in"]);
+    refused("flowTable: {timeouts: {udpStream: 0}}", &["flowTable.timeouts.udpStream", "0 is not in"]);
     refused("cluster: {podCIDRs: [10.0.0.0/8, 10.1.2.3/16]}", &["podCIDRs[1]", "10.1.2.3/16", "10.1.0.0/16"]);
     refused("cluster: {podCIDRs: ['::ffff:10.0.0.0/104']}", &["podCIDRs[0]", "IPv4-mapped"]);
     refused("loadBalancing: fair", &["loadBalancing", "fair"]);
