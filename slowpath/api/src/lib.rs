@@ -1,1 +1,42 @@
-//! The admin API: types, and a small client
+//! The admin API: what daemon and command say to each other, and a small client.
+//!
+//! HTTP/1.1 with JSON over a Unix socket. Every path starts with `/v1`; within a version fields are only added, so
+//! readers ignore those that they do not know.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/ports` | [`PortList`] |
+//! | `POST /v1/ports` with a [`PortConfig`](millrace_config::PortConfig) | [`Port`], 201 |
+//! | `GET /v1/ports/{name}` | [`Port`] |
+//! | `DELETE /v1/ports/{name}` | 204 |
+//! | `GET /v1/services`, `GET /v1/services/{namespace}/{name}` | [`ServiceList`], [`Service`] |
+//! | `GET /v1/flows?`[`FlowFilter`] | [`FlowList`] |
+//! | `GET /v1/drops` | [`DropList`] |
+//! | `GET /v1/workers` | [`WorkerList`] |
+//! | `GET /v1/tables` | [`Tables`] |
+//! | `GET /v1/objects/errors` | [`ObjectErrorList`] |
+//!
+//! Any refusal has a body of [`ErrorBody`].
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod drops;
+mod error;
+mod flows;
+pub mod path;
+mod ports;
+mod services;
+mod status;
+
+pub use client::{Client, ClientError, HttpError};
+pub use drops::{DropCount, DropList};
+pub use error::{ErrorBody, ErrorCode, Refusal};
+pub use flows::{DEFAULT_FLOW_LIMIT, Flow, FlowFilter, FlowList, Protocol};
+pub use millrace_config::{DEFAULT_SOCKET, PortConfig};
+pub use ports::{LinkState, Port, PortCounts, PortList};
+pub use services::{Endpoint, Frontend, Service, ServiceList, ServicePort, WhenEmpty};
+pub use status::{
+    ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables, Worker, WorkerList,
+};

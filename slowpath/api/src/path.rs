@@ -1,0 +1,43 @@
+//! The paths of the API.
+
+/// General state.
+pub const STATUS: &str = "/v1/status";
+/// Ports.
+pub const PORTS: &str = "/v1/ports";
+/// Services.
+pub const SERVICES: &str = "/v1/services";
+/// The flow table.
+pub const FLOWS: &str = "/v1/flows";
+/// Lost frames by reason.
+pub const DROPS: &str = "/v1/drops";
+/// Worker threads.
+pub const WORKERS: &str = "/v1/workers";
+/// Sizes and generations of the tables.
+pub const TABLES: &str = "/v1/tables";
+/// Objects that could not be used.
+pub const OBJECT_ERRORS: &str = "/v1/objects/errors";
+
+/// One port.
+pub fn port(name: &str) -> String {
+    format!("{PORTS}/{}", encoded(name))
+}
+
+/// One service.
+pub fn service(namespace: &str, name: &str) -> String {
+    format!("{SERVICES}/{}/{}", encoded(namespace), encoded(name))
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => {
+                let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+                out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+    out
+}
