@@ -39,7 +39,7 @@ impl PortConfig {
     }
 
     /// What the port uses up, for people; two ports cannot be at one place.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         match &self.attachment {
             Attachment::AfXdp { netns, interface, .. } | Attachment::Tap { netns, interface } => {
                 match netns {
