@@ -7,7 +7,7 @@ use super::error::{fixed, fixed_mut};
 use super::{Delta, HeaderError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Bytes of the header without options.
 pub const LEN: usize = 20;
