@@ -1,0 +1,66 @@
+//! The control thread's side of an AF_XDP port.
+
+use super::config::XdpMode;
+use super::handle::SharedSocket;
+use super::program::Steering;
+use crate::device::{Device, Link};
+use crate::interface::Probe;
+use millrace_fastpath::port::PortCounters;
+use std::sync::Arc;
+
+/// An AF_XDP port without its queues. When it is dropped, the interface is the kernel's again.
+pub(super) struct XdpDevice {
+    pub(super) interface: String,
+    pub(super) mode: XdpMode,
+    pub(super) steering: Arc<Steering>,
+    pub(super) sockets: Vec<Arc<SharedSocket>>,
+    pub(super) counters: Arc<PortCounters>,
+    pub(super) probe: Probe,
+}
+
+impl XdpDevice {
+    fn count_losses(&self) {
+        for socket in &self.sockets {
+            socket.count_losses(&self.counters);
+        }
+    }
+}
+
+impl Device for XdpDevice {
+    fn kind(&self) -> &'static str {
+        "af-xdp"
+    }
+
+    /// Also brings what the kernel has lost on the sockets into the port's counters.
+    fn link(&self) -> Link {
+        self.count_losses();
+        let down = |reason: String| Link::Down { reason };
+        match self.probe.flags(&self.interface) {
+            Err(error) => down(format!("interface {}: {error}", self.interface)),
+            Ok(flags) if flags & libc::IFF_UP == 0 => down(format!("interface {} is down", self.interface)),
+            Ok(flags) if flags & libc::IFF_RUNNING == 0 => {
+                down(format!("interface {} has no carrier", self.interface))
+            }
+            Ok(_) => Link::Up,
+        }
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        self.count_losses();
+        let mode = if self.mode == XdpMode::Native { "native" } else { "generic" };
+        let zero_copy = !self.sockets.is_empty() && self.sockets.iter().all(|socket| socket.is_zero_copy());
+        vec![
+            ("interface", self.interface.clone()),
+            ("queues", self.sockets.len().to_string()),
+            ("xdp", mode.to_owned()),
+            ("copy", if zero_copy { "zero-copy" } else { "copy" }.to_owned()),
+        ]
+    }
+}
+
+impl Drop for XdpDevice {
+    fn drop(&mut self) {
+        // Others may hold the steering still: the program goes with the port all the same.
+        self.steering.detach();
+    }
+}

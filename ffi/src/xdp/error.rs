@@ -1,0 +1,137 @@
+//! What can go wrong with an AF_XDP port.
+
+use std::fmt;
+use std::io;
+use thiserror::Error;
+
+/// Why an AF_XDP port could not be opened or steered.
+#[derive(Debug, Error)]
+pub enum XdpError {
+    /// The kernel knows no such interface in this network namespace.
+    #[error("af-xdp {interface}: no such interface: {source}")]
+    NoInterface {
+        /// The name asked for.
+        interface: String,
+        /// From `if_nametoindex(3)` or the interface's MTU.
+        source: io::Error,
+    },
+    /// The number of queues is not possible.
+    #[error("af-xdp {interface}: {queues} queues are not possible: 1 to {most}")]
+    Queues {
+        /// The interface.
+        interface: String,
+        /// The number asked for.
+        queues: u32,
+        /// The most that the XDP program's map holds.
+        most: u32,
+    },
+    /// A ring's size is not a power of two that the kernel accepts.
+    #[error("af-xdp {interface}: a ring of {slots} slots is not possible: a power of two from 8 to 32768")]
+    RingSize {
+        /// The interface.
+        interface: String,
+        /// The size asked for.
+        slots: u32,
+    },
+    /// Frames of this interface do not fit into the arena's chunks.
+    #[error("af-xdp {interface}: its MTU of {mtu} bytes is too large: a chunk has room for {room}")]
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// Its MTU, bytes.
+        mtu: u32,
+        /// The largest MTU that fits, bytes.
+        room: u32,
+    },
+    /// A socket could not be made.
+    #[error("af-xdp {interface} queue {queue}: {step}: {source}")]
+    Socket {
+        /// The interface.
+        interface: String,
+        /// The queue, counted from 0.
+        queue: u32,
+        /// What was being done.
+        step: Step,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The XDP program could not be loaded or attached, or its maps could not be changed.
+    #[error("af-xdp {interface}: {step}: {reason}")]
+    Program {
+        /// The interface.
+        interface: String,
+        /// What was being done.
+        step: Step,
+        /// The answer of the kernel or the verifier, down to its first cause.
+        reason: String,
+    },
+}
+
+/// One step of opening a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// `socket(AF_XDP)`.
+    Create,
+    /// `XDP_UMEM_REG`.
+    RegisterUmem,
+    /// `XDP_RX_RING`, `XDP_TX_RING`, `XDP_UMEM_FILL_RING`, `XDP_UMEM_COMPLETION_RING`.
+    SizeRings,
+    /// `XDP_MMAP_OFFSETS` and `mmap(2)`.
+    MapRings,
+    /// `bind(2)`.
+    Bind,
+    /// Loading the XDP program and its maps.
+    LoadProgram,
+    /// Attaching the XDP program to the interface.
+    AttachProgram,
+    /// Entering a socket, a prefix or a port into a map.
+    Enter,
+    /// Removing one from a map.
+    Remove,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Step::Create => "creating the socket (CAP_NET_RAW?)",
+            Step::RegisterUmem => "registering the packet memory",
+            Step::SizeRings => "setting the rings' sizes",
+            Step::MapRings => "mapping the rings",
+            Step::Bind => "binding the socket (is the queue there, and free?)",
+            Step::LoadProgram => "loading the XDP program (CAP_BPF and CAP_NET_ADMIN?)",
+            Step::AttachProgram => "attaching the XDP program (is another one there?)",
+            Step::Enter => "adding to the XDP program's map",
+            Step::Remove => "removing from the XDP program's map",
+        })
+    }
+}
+
+/// A step of making a socket that failed; interface and queue are added by the caller.
+#[derive(Debug)]
+pub(super) struct StepError {
+    pub(super) step: Step,
+    pub(super) source: io::Error,
+}
+
+impl StepError {
+    /// `step` failed with `source`.
+    pub(super) fn new(step: Step, source: io::Error) -> StepError {
+        StepError { step, source }
+    }
+
+    /// Names where it happened.
+    pub(super) fn at(self, interface: &str, queue: u32) -> XdpError {
+        XdpError::Socket { interface: interface.to_owned(), queue, step: self.step, source: self.source }
+    }
+}
+
+/// An error and everything it was caused by, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

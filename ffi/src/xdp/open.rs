@@ -1,0 +1,133 @@
+//! Opening an AF_XDP port.
+
+use super::arena::{Arena, LONGEST_RECEIVED};
+use super::config::{CopyMode, XdpConfig};
+use super::device::XdpDevice;
+use super::error::{StepError, XdpError};
+use super::handle::SharedSocket;
+use super::program::{MOST_QUEUES, Steering};
+use super::queue::{Parts, XdpQueue};
+use super::socket::{Binding, RingSizes, Rings, Socket};
+use crate::device::Opened;
+use crate::interface::{self, Probe};
+use crate::mbuf::Mbuf;
+use millrace_fastpath::port::{PortCounters, PortQueue};
+use std::sync::Arc;
+
+/// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU by.
+const ETHERNET: u32 = 18;
+
+/// Sizes that the kernel takes for a ring and that make sense for one.
+const RING_SIZES: std::ops::RangeInclusive<u32> = 8..=32_768;
+
+/// Opens the port that `config` describes, in the network namespace of the calling thread. Packets that the
+/// program takes arrive from now on.
+///
+/// # Errors
+/// [`XdpError`], with interface, queue and the kernel's answer; nothing is left behind then.
+pub fn open(config: &XdpConfig, arena: &Arena, counters: &Arc<PortCounters>) -> Result<Opened, XdpError> {
+    open_steered(config, arena, counters).map(|(opened, _)| opened)
+}
+
+/// As [`open`], and gives what decides which packets are taken.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_steered(
+    config: &XdpConfig,
+    arena: &Arena,
+    counters: &Arc<PortCounters>,
+) -> Result<(Opened, Arc<Steering>), XdpError> {
+    let (ifindex, probe) = check(config)?;
+    let steering = Arc::new(Steering::load(&config.interface, config.take)?);
+    let mut queues = Vec::new();
+    let mut sockets = Vec::new();
+    for queue in 0..config.queues {
+        let (socket, rings) = connect(config, arena, ifindex, queue)
+            .map_err(|error| error.at(&config.interface, queue))?;
+        let fd = socket.raw();
+        let socket = Arc::new(SharedSocket::new(socket));
+        let parts = Parts {
+            queue,
+            arena: arena.clone(),
+            counters: counters.clone(),
+            steering: steering.clone(),
+            socket: socket.clone(),
+            fd,
+            rings,
+            ready: config.fill,
+        };
+        // From here on, dropping the queue gives back what it holds.
+        queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);
+        sockets.push(socket);
+        steering.enter(queue, fd)?;
+    }
+    let mode = steering.attach(ifindex, config.mode)?;
+    let interface = config.interface.clone();
+    let counters = counters.clone();
+    let device = XdpDevice { interface, mode, steering: steering.clone(), sockets, counters, probe };
+    Ok((Opened { device: Box::new(device), queues }, steering))
+}
+
+/// Refuses what cannot be; gives the interface's index.
+fn check(config: &XdpConfig) -> Result<(u32, Probe), XdpError> {
+    let interface = || config.interface.clone();
+    if !(1..=MOST_QUEUES).contains(&config.queues) {
+        return Err(XdpError::Queues { interface: interface(), queues: config.queues, most: MOST_QUEUES });
+    }
+    for slots in [config.fill, config.tx] {
+        if !slots.is_power_of_two() || !RING_SIZES.contains(&slots) {
+            return Err(XdpError::RingSize { interface: interface(), slots });
+        }
+    }
+    let gone = |source| XdpError::NoInterface { interface: interface(), source };
+    let ifindex = interface::index(&config.interface).map_err(gone)?;
+    let probe = Probe::here().map_err(gone)?;
+    let mtu = probe.mtu(&config.interface).map_err(gone)?;
+    let room = LONGEST_RECEIVED - ETHERNET;
+    if mtu > room {
+        return Err(XdpError::Mtu { interface: interface(), mtu, room });
+    }
+    Ok((ifindex, probe))
+}
+
+/// Makes a socket and binds it to a queue.
+fn connect(
+    config: &XdpConfig,
+    arena: &Arena,
+    ifindex: u32,
+    queue: u32,
+) -> Result<(Socket, Rings), StepError> {
+    // The rings the kernel produces into have room for all that it can hold.
+    let sizes = RingSizes { fill: config.fill, completion: config.tx, rx: config.fill, tx: config.tx };
+    if config.copy != CopyMode::Copy {
+        match bind_zero_copy(arena, ifindex, queue, sizes) {
+            Ok(connected) => return Ok(connected),
+            Err(error) if config.copy == CopyMode::ZeroCopy => return Err(error),
+            Err(error) => {
+                let interface = &config.interface;
+                tracing::info!(interface, queue, reason = %error.source, "no zero-copy");
+            }
+        }
+    }
+    let socket = Socket::create()?;
+    socket.size_rings(sizes)?;
+    let rings = socket.map_rings(sizes)?;
+    arena.bind_shared(&socket, ifindex, queue)?;
+    Ok((socket, rings))
+}
+
+/// A zero-copy socket registers the memory by itself: those that share a registration share its mode.
+fn bind_zero_copy(
+    arena: &Arena,
+    ifindex: u32,
+    queue: u32,
+    sizes: RingSizes,
+) -> Result<(Socket, Rings), StepError> {
+    let socket = Socket::create()?;
+    arena.register(&socket)?;
+    socket.size_rings(sizes)?;
+    let rings = socket.map_rings(sizes)?;
+    socket.bind(ifindex, queue, Binding::OwnZeroCopy)?;
+    Ok((socket, rings))
+}

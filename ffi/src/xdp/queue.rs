@@ -1,0 +1,340 @@
+//! One queue of an AF_XDP port: what a worker polls.
+
+use super::arena::{Arena, CHUNK, LONGEST_SENT, Lent};
+use super::custody::Custody;
+use super::handle::SharedSocket;
+use super::program::Steering;
+use super::socket::{Rings, wake_receiver, wake_transmitter};
+use crate::gso::{self, Caps};
+use crate::mbuf::Mbuf;
+use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// System calls that one wake-up makes at most, on kernels that send only 32 frames a call.
+const CALLS_PER_WAKE: usize = 4;
+
+/// How long closing waits for frames that a driver is still reading.
+const LAST_FRAMES: Duration = Duration::from_millis(100);
+
+/// Chunks that are posted to the fill ring in one go, at least.
+const REFILL: usize = 16;
+
+/// What the kernel takes from an AF_XDP socket: finished frames.
+const CAPS: Caps = Caps::none(LONGEST_SENT as usize);
+
+/// What a queue is made from.
+pub(super) struct Parts {
+    pub(super) queue: u32,
+    pub(super) arena: Arena,
+    pub(super) counters: Arc<PortCounters>,
+    pub(super) steering: Arc<Steering>,
+    pub(super) socket: Arc<SharedSocket>,
+    pub(super) fd: RawFd,
+    pub(super) rings: Rings,
+    /// Chunks to keep with the kernel for packets to come, at most the fill ring's slots.
+    pub(super) ready: u32,
+}
+
+/// One queue. Each chunk is either a frame that somebody owns, or in `custody`.
+pub(super) struct XdpQueue {
+    queue: u32,
+    arena: Arena,
+    counters: Arc<PortCounters>,
+    steering: Arc<Steering>,
+    socket: Arc<SharedSocket>,
+    fd: RawFd,
+    /// `None` only at the end: they are unmapped before the socket is closed.
+    rings: Option<Rings>,
+    custody: Custody,
+    ready: usize,
+    /// Chunks with the kernel for sending; the rest of `custody` is for receiving.
+    sending: usize,
+    /// Frames were handed over since the kernel was last woken.
+    unsent: bool,
+    /// Pieces of a large frame that the ring had no room for yet.
+    pieces: VecDeque<Mbuf>,
+}
+
+impl XdpQueue {
+    /// A queue whose fill ring is filled.
+    pub(super) fn new(parts: Parts) -> XdpQueue {
+        let custody = Custody::new(parts.arena.chunks());
+        let mut queue = XdpQueue {
+            queue: parts.queue,
+            arena: parts.arena,
+            counters: parts.counters,
+            steering: parts.steering,
+            socket: parts.socket,
+            fd: parts.fd,
+            rings: Some(parts.rings),
+            custody,
+            ready: parts.ready as usize,
+            sending: 0,
+            unsent: false,
+            pieces: VecDeque::with_capacity(2 * BURST),
+        };
+        while queue.refill() {}
+        queue
+    }
+
+    /// Posts chunks for packets to come. False when there was nothing to do or the arena is empty.
+    fn refill(&mut self) -> bool {
+        let missing = (self.ready + self.sending).saturating_sub(self.custody.held());
+        if missing < REFILL.min(self.ready) {
+            return false;
+        }
+        let Some(rings) = &mut self.rings else { return false };
+        let mut fresh = Burst::new();
+        // The last few chunks of an almost empty arena are better than none.
+        if !self.arena.pool().alloc_bulk(&mut fresh, missing.min(BURST))
+            && !self.arena.pool().alloc_bulk(&mut fresh, 1)
+        {
+            return false;
+        }
+        for frame in fresh {
+            let Ok(Lent { chunk, .. }) = self.arena.lend(frame) else { continue };
+            let posted = self.custody.hand_over(chunk) && rings.fill.push(u64::from(chunk.0 * CHUNK));
+            debug_assert!(posted, "the fill ring has a slot for each chunk of `ready`");
+        }
+        rings.fill.publish();
+        true
+    }
+
+    /// Turns a received descriptor into a frame; nothing when the kernel says what cannot be.
+    fn accept(&mut self, descriptor: libc::xdp_desc) -> Option<Mbuf> {
+        let (chunk, offset) = self.arena.locate(descriptor.addr)?;
+        if !self.custody.take_back(chunk) {
+            return None;
+        }
+        let len = if descriptor.len <= CHUNK - offset { descriptor.len } else { 0 };
+        // SAFETY: the chunk was in custody until just now, so it was lent and nobody else has it.
+        let frame = unsafe { self.arena.reclaim(chunk, offset, len) };
+        (len != 0).then_some(frame)
+    }
+
+    /// Takes back what the kernel has sent.
+    fn reap(&mut self) {
+        let Some(rings) = &mut self.rings else { return };
+        let mut done: Burst<Mbuf> = Burst::new();
+        while let Some(address) = rings.completion.pop() {
+            let Some((chunk, offset)) = self.arena.locate(address) else { continue };
+            if !self.custody.take_back(chunk) {
+                continue;
+            }
+            self.sending -= 1;
+            // SAFETY: the chunk was in custody until just now, so it was lent and nobody else has it.
+            done.push(unsafe { self.arena.reclaim(chunk, offset, 0) });
+            if done.is_full() {
+                Mbuf::free_bulk(&mut done);
+            }
+        }
+        rings.completion.release();
+        if !done.is_empty() {
+            Mbuf::free_bulk(&mut done);
+        }
+    }
+
+    /// Has the kernel send what it was handed, if it waits to be told. Keeps `unsent` when it could not take all.
+    fn wake(&mut self) {
+        let Some(rings) = &mut self.rings else { return };
+        for _ in 0..CALLS_PER_WAKE {
+            if !rings.tx.wants_wakeup() {
+                self.unsent = false;
+                return;
+            }
+            let outcome = wake_transmitter(self.fd);
+            if outcome.is_ok() || !rings.tx.pending() {
+                self.unsent = false;
+                return;
+            }
+            // EAGAIN: 32 frames are done, go on. Anything else: the device is busy or down, try in the next poll.
+            if outcome.is_err_and(|error| error.raw_os_error() != Some(libc::EAGAIN)) {
+                return;
+            }
+        }
+    }
+
+    /// True when the transmit ring has room, which is made if need be.
+    fn has_room(&mut self) -> bool {
+        let Some(rings) = &mut self.rings else { return false };
+        if rings.tx.free(1) > 0 {
+            return true;
+        }
+        rings.tx.publish();
+        self.wake();
+        self.reap();
+        self.rings.as_mut().is_some_and(|rings| rings.tx.free(1) > 0)
+    }
+
+    /// Puts a finished frame into the transmit ring, which has room; gives its bytes. `None`: it was dropped and
+    /// counted.
+    fn put(&mut self, frame: Mbuf) -> Option<u64> {
+        let outcome = match self.arena.lend(frame) {
+            Ok(lent) => Ok(lent),
+            Err(foreign) => self.copy(&foreign),
+        };
+        match outcome {
+            Ok(Lent { chunk, address, len }) => {
+                self.custody.hand_over(chunk);
+                self.sending += 1;
+                self.unsent = true;
+                let descriptor = libc::xdp_desc { addr: address, len, options: 0 };
+                let put = self.rings.as_mut().is_some_and(|rings| rings.tx.push(descriptor));
+                debug_assert!(put, "the caller has seen to it that there is room");
+                Some(u64::from(len))
+            }
+            Err(reason) => {
+                self.counters.dropped(reason, 1);
+                None
+            }
+        }
+    }
+
+    /// Copies a frame of another pool, or of several segments, into a chunk and hands that over.
+    fn copy(&mut self, frame: &Mbuf) -> Result<Lent, DropReason> {
+        if frame.total_len() > LONGEST_SENT as usize {
+            return Err(DropReason::TooBig);
+        }
+        let mut copy = self.arena.pool().alloc();
+        if copy.is_none() {
+            self.reap();
+            copy = self.arena.pool().alloc();
+        }
+        let mut copy = copy.ok_or(DropReason::NoBuffer)?;
+        for segment in frame.segments() {
+            if !copy.extend_from_slice(segment) {
+                return Err(DropReason::TooBig);
+            }
+        }
+        self.arena.lend(copy).map_err(|_| DropReason::TxError)
+    }
+
+    /// Sends one frame of whatever state; gives the frames and bytes that went into the ring.
+    fn send(&mut self, frame: Mbuf) -> (u64, u64) {
+        if !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize {
+            return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
+        }
+        if let Err(reason) = gso::settle(frame, &CAPS, self.arena.pool(), &mut self.pieces) {
+            self.counters.dropped(reason, 1);
+        }
+        self.send_pieces()
+    }
+
+    fn send_pieces(&mut self) -> (u64, u64) {
+        let (mut frames, mut bytes) = (0, 0);
+        while !self.pieces.is_empty() && self.has_room() {
+            let Some(piece) = self.pieces.pop_front() else { break };
+            if let Some(len) = self.put(piece) {
+                (frames, bytes) = (frames + 1, bytes + len);
+            }
+        }
+        (frames, bytes)
+    }
+
+    /// Gives everything back. Only when the kernel has let go of the chunks may they be used again.
+    fn close(&mut self) {
+        self.steering.leave(self.queue);
+        let deadline = Instant::now() + LAST_FRAMES;
+        while self.sending > 0 && Instant::now() < deadline {
+            self.wake();
+            self.reap();
+            if self.sending > 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.socket.count_losses(&self.counters);
+        self.arena.unbind(self.fd);
+        // A mapping keeps the socket open, and an open socket keeps the queue busy.
+        self.rings = None;
+        self.socket.close();
+        for chunk in self.custody.drain() {
+            // SAFETY: the chunk was in custody until just now, and with the socket the kernel's last use has ended.
+            drop(unsafe { self.arena.reclaim(chunk, 0, 0) });
+        }
+    }
+}
+
+impl PortQueue<Mbuf> for XdpQueue {
+    fn rx_burst(&mut self, into: &mut Burst<Mbuf>) -> usize {
+        let (before, mut bytes, mut malformed) = (into.len(), 0, 0);
+        while !into.is_full() {
+            let Some(descriptor) = self.rings.as_mut().and_then(|rings| rings.rx.pop()) else { break };
+            match self.accept(descriptor) {
+                Some(frame) => {
+                    bytes += u64::from(descriptor.len);
+                    into.push(frame);
+                }
+                None => malformed += 1,
+            }
+        }
+        let frames = into.len() - before;
+        if frames + malformed > 0 {
+            if let Some(rings) = &self.rings {
+                rings.rx.release();
+            }
+            self.counters.received(frames as u64, bytes);
+        }
+        if malformed > 0 {
+            self.counters.dropped(DropReason::RxMalformed, malformed as u64);
+        }
+        self.refill();
+        frames
+    }
+
+    fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) -> usize {
+        let offered = frames.len();
+        let (mut sent, mut bytes) = self.send_pieces();
+        let mut waiting = std::mem::take(frames).into_iter();
+        while self.pieces.is_empty() && waiting.len() > 0 && self.has_room() {
+            let Some(frame) = waiting.next() else { break };
+            let (more_frames, more_bytes) = self.send(frame);
+            (sent, bytes) = (sent + more_frames, bytes + more_bytes);
+        }
+        frames.extend(waiting);
+        if let Some(rings) = &self.rings {
+            rings.tx.publish();
+        }
+        if sent > 0 {
+            self.counters.sent(sent, bytes);
+        }
+        offered - frames.len()
+    }
+
+    fn flush(&mut self) {
+        if !self.pieces.is_empty() {
+            let (frames, bytes) = self.send_pieces();
+            self.counters.sent(frames, bytes);
+            if let Some(rings) = &self.rings {
+                rings.tx.publish();
+            }
+        }
+        if self.unsent {
+            self.wake();
+        }
+        if self.sending > 0 {
+            self.reap();
+        }
+        if self.rings.as_ref().is_some_and(|rings| rings.fill.wants_wakeup()) {
+            wake_receiver(self.fd);
+        }
+    }
+
+    fn arm(&mut self) -> bool {
+        // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
+        self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
+    }
+
+    fn wake_fds(&self) -> Vec<i32> {
+        vec![self.fd]
+    }
+}
+
+impl Drop for XdpQueue {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
