@@ -23,7 +23,7 @@ const FUNCTIONS: [&str; 11] = [
     "rte_dev_(probe|remove)",
     "rte_eth_(dev_(configure|start|stop|close|info_get|set_mtu|get_port_by_name|is_valid_port|socket_id|get_mtu)\
      |rx_queue_setup|tx_queue_setup|macaddr_get|link_get_nowait|promiscuous_enable|stats_get\
-     |dev_rx_intr_(enable|disable|ctl_q_get_fd)|iterator_.*)",
+     |dev_adjust_nb_rx_tx_desc)",
     "rte_vhost_(driver_(register|unregister|start|callback_register|disable_features|enable_features\
      |get_features|get_protocol_features|set_protocol_features)|enqueue_burst|dequeue_burst|get_vhost_vring\
      |get_vring_num|get_ifname|get_negotiated_features|enable_guest_notification|get_mtu|get_numa_node)",

@@ -159,6 +159,31 @@ impl Mbuf {
         unsafe { sys::rte_pktmbuf_free_bulk(frames.as_mut_ptr().cast(), count as u32) };
     }
 
+    /// Forgets the first `count` frames, which somebody else has taken over, and moves the others to the front.
+    pub(crate) fn forget_front(frames: &mut Burst<Mbuf>, count: usize) {
+        let (length, start) = (frames.len(), frames.as_mut_ptr());
+        let count = count.min(length);
+        // SAFETY: a shorter length is always valid; the elements are moved below.
+        unsafe { frames.set_len(0) };
+        // SAFETY: both ranges lie within the burst's `length` elements.
+        unsafe { std::ptr::copy(start.wrapping_add(count), start, length - count) };
+        // SAFETY: so many elements were moved to the front, and none of them is anywhere else.
+        unsafe { frames.set_len(length - count) };
+    }
+
+    /// DPDK's pointer, which stays ours.
+    pub(crate) fn as_ptr(&mut self) -> *mut sys::rte_mbuf {
+        self.0.as_ptr()
+    }
+
+    /// Gives the first `count` frames back and moves the others to the front.
+    pub(crate) fn free_front(frames: &mut Burst<Mbuf>, count: usize) {
+        let count = count.min(frames.len());
+        // SAFETY: `count` pointers that the burst owns and forgets next.
+        unsafe { sys::rte_pktmbuf_free_bulk(frames.as_mut_ptr().cast(), count as u32) };
+        Mbuf::forget_front(frames, count);
+    }
+
     /// Bytes before the layer 3 and layer 4 headers and of the latter, as far as the offload state tells.
     pub(crate) fn lengths(&self) -> HeaderLengths {
         // SAFETY: all of the union's views are plain numbers, always initialised.

@@ -35,8 +35,6 @@ mod device;
 mod queue;
 mod registry;
 mod shared;
-#[cfg(test)]
-mod tests;
 mod wake;
 
 pub use device::open;
