@@ -1,1 +1,30 @@
-//! In work.
+//! The flow table: connection tracking, NAT and the cached verdict of every connection.
+//!
+//! Shared by all workers, fixed in size, preallocated and lock-free. Each direction of a connection has an entry on
+//! a cache line of its own ([`line`]), which only the worker that receives this direction writes in steady state.
+//! An index of cache-line buckets ([`index`]) leads from a packet's 5-tuple to its entry; an entry holds the whole
+//! verdict, so an established packet costs one lookup and one rewrite. Entries that were taken out of the index are
+//! used again only after a grace period of all workers ([`crate::sync::Domain`]), so a worker may look at an entry for
+//! the rest of its burst without further checks.
+
+mod entry;
+mod index;
+mod key;
+mod line;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod table;
+mod tcp;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod timeouts;
+mod tracker;
+
+pub use entry::{Entry, EntryFlags, EntryRef, Verdict};
+pub use index::Inserted;
+pub use key::{FlowKey, KeyWords, Secret};
+pub use line::Line;
+pub use table::{FlowInfo, FlowTable, FlowTableConfig, FlowTableError};
+pub use tcp::{TcpSeen, TcpState};
+pub use timeouts::{FlowState, Ticks, Timeouts};
+pub use tracker::{NewFlow, NotTracked, Tracker};

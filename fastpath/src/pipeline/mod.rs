@@ -1,1 +1,41 @@
-//! In work.
+//! What becomes of a burst of frames.
+//!
+//! [`Pipeline::run`] takes a burst that one port received and sends every frame on, answers it or drops it for a
+//! reason. Its stages, one file each:
+//!
+//! ```text
+//!  burst ─► classify ─► look up ─┬─ established ─► forward ────────────────► egress
+//!           (parse,     (batched,│                    ▲
+//!            MACs)     prefetched)├─ new flow ─► resolve (spoof, service,    │
+//!              │                 │              route) ─► track ─┘         │
+//!              ├─ neighbour      ├─ fragment, icmp_error: find their flow ─┘
+//!              │  (ARP, ND)      └─ answer: ICMP error, RST, echo reply ─► back to the sender
+//!              └─ drop, with its reason
+//! ```
+//!
+//! [`Worker`] polls the port queues that it owns, runs the pipeline on what arrives, and sends bursts out.
+
+mod answer;
+mod classify;
+mod counters;
+mod egress;
+mod forward;
+mod fragment;
+mod handover;
+mod icmp_error;
+mod neighbour;
+mod rate;
+mod resolve;
+mod rewrite;
+mod run;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod time;
+mod worker;
+
+pub use counters::{WorkerCounter, WorkerCounters};
+pub use egress::Egress;
+pub use handover::{Handover, Waker, handover_mesh};
+pub use run::Pipeline;
+pub use time::Nanos;
+pub use worker::{Command, ControlEnd, Mailbox, Reply, Worker, WorkerParts, mailbox};

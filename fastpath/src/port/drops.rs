@@ -60,6 +60,7 @@ drop_reasons! {
     FragmentWithoutFirst = "fragment_without_first": "A fragment whose datagram's first fragment was not seen.",
     // Flows.
     FlowTableFull = "flow_table_full": "No room for another flow.",
+    NoSourcePort = "no_source_port": "No source port was found that tells the replies from those of another flow.",
     FlowInvalid = "flow_invalid": "Not a packet that can start or continue a flow.",
     IcmpUnrelated = "icmp_unrelated": "An ICMP error about a flow that is not known.",
     IcmpRateLimited = "icmp_rate_limited": "An ICMP error that would have exceeded the rate limit.",

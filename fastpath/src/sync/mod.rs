@@ -8,12 +8,12 @@
 
 pub(crate) mod atomics;
 mod counters;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod prefetch;
 mod quiescence;
 mod region;
 mod snapshot;
-#[cfg(all(test, loom))]
-mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -17,7 +17,9 @@ pub use address::Address;
 pub use maglev::{MaglevError, MaglevTable};
 pub use ports::{Gateway, PortInfo, PortTable};
 pub use routes::{Adjacency, AdjacencyId, Route, RouteTable};
-pub use services::{Backend, BackendSet, Balancing, Frontend, FrontendKey, ServiceId, ServiceTable, WhenEmpty};
+pub use services::{
+    Backend, BackendSet, Balancing, Frontend, FrontendKey, ServiceId, ServiceTable, WhenEmpty,
+};
 pub use shared_map::SharedMap;
 
 /// One version of everything that workers need to know.

@@ -1,0 +1,203 @@
+//! From a key's hash to its entry: buckets of one cache line, two choices each, without locks.
+//!
+//! A bucket has eight slots of 64 bits: the hash's upper half as tag, and the entry's number. A key may stand in
+//! either of two buckets; it is put into the first unless that is full. At the load for which the table is sized
+//! (at most half of all slots) both being full is a matter of once in billions, and then an insertion fails.
+//!
+//! **Insertion.** Two workers may insert the same key at once (both directions' first packets, a retransmission on
+//! another queue). Exactly one may win. A worker *claims* a slot with the pending mark set, then looks through
+//! both buckets for others with its key: a live one wins over it; of two pending ones that in the earlier slot wins,
+//! and kills the other by emptying its slot. It then *commits* by turning its own mark off with a compare-and-swap,
+//! which fails if it was killed meanwhile. Lookups see live slots only. No step waits for another worker.
+
+use super::entry::EntryRef;
+use super::line::Line;
+use crate::sync::atomics::Ordering;
+use crate::sync::prefetch;
+
+const EMPTY: u64 = 0;
+const PENDING: u64 = 1 << 31;
+const NUMBER: u64 = PENDING - 1;
+
+/// A claimed slot, to be committed or released.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Claim {
+    slot: Slot,
+    value: u64,
+}
+
+/// Where a slot is: bucket and place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Slot {
+    bucket: usize,
+    place: usize,
+}
+
+/// How an insertion ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// The key is in the table and leads to the new entry.
+    Done,
+    /// The key was there already, with this entry.
+    Exists(EntryRef),
+    /// Another worker is inserting the same key just now.
+    Contended,
+    /// Both buckets are full.
+    Full,
+}
+
+/// The buckets of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Index<'a> {
+    buckets: &'a [Line],
+}
+
+impl<'a> Index<'a> {
+    /// Over a power of two of lines.
+    #[inline(always)]
+    pub(super) fn new(buckets: &'a [Line]) -> Self {
+        debug_assert!(buckets.len().is_power_of_two());
+        Index { buckets }
+    }
+
+    #[inline(always)]
+    fn first(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
+    /// The other bucket: derived from the tag, so that it is the same seen from either.
+    #[inline(always)]
+    fn second(&self, hash: u64) -> usize {
+        let offset = ((hash >> 32).wrapping_mul(0x5bd1_e995) >> 8) | 1;
+        (hash ^ offset) as usize & (self.buckets.len() - 1)
+    }
+
+    /// Starts to load the bucket in which the key most likely is.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.first(hash)]);
+    }
+
+    /// The entry in the first bucket whose tag fits: a guess for prefetching, right in all but a few of 2³² cases
+    /// when there is one. Free of branches: eight compares, one bit scan.
+    #[inline(always)]
+    pub(super) fn guess(&self, hash: u64) -> Option<EntryRef> {
+        let bucket = &self.buckets[self.first(hash)];
+        let tag = hash >> 32;
+        let mut hits = 0_u32;
+        for place in 0..Line::WORDS {
+            hits |= u32::from(bucket.get(place) >> 32 == tag) << place;
+        }
+        if hits == 0 {
+            return None;
+        }
+        live_entry(bucket.word(hits.trailing_zeros() as usize & 7).load(Ordering::Acquire))
+    }
+
+    /// The live entry of a key; `is_key` compares in full.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_key: impl Fn(EntryRef) -> bool) -> Option<EntryRef> {
+        self.slots(hash).find_map(|slot| {
+            let value = self.load(slot);
+            let entry = live_entry(value).filter(|_| value >> 32 == hash >> 32)?;
+            is_key(entry).then_some(entry)
+        })
+    }
+
+    /// Takes a free slot for `entry`, whose contents are complete, and settles with whoever has the same key.
+    pub(super) fn claim(
+        &self,
+        hash: u64,
+        entry: EntryRef,
+        is_key: impl Fn(EntryRef) -> bool,
+    ) -> Result<Claim, Inserted> {
+        let value = hash >> 32 << 32 | PENDING | u64::from(entry.0 + 1);
+        let slot = self.take_free(hash, value).ok_or(Inserted::Full)?;
+        let claim = Claim { slot, value };
+        match self.settle(hash, claim, is_key) {
+            None => Ok(claim),
+            Some(lost) => {
+                self.release(claim);
+                Err(lost)
+            }
+        }
+    }
+
+    /// Makes a claim visible to lookups. False when another worker has killed it.
+    pub(super) fn commit(&self, claim: Claim) -> bool {
+        self.swap(claim.slot, claim.value, claim.value & !PENDING)
+    }
+
+    /// Gives a claim back.
+    pub(super) fn release(&self, claim: Claim) {
+        // It fails when the slot was killed, which is as good.
+        self.swap(claim.slot, claim.value, EMPTY);
+    }
+
+    /// Takes a live entry out. False when it was not there.
+    pub(super) fn remove(&self, hash: u64, entry: EntryRef) -> bool {
+        let value = hash >> 32 << 32 | u64::from(entry.0 + 1);
+        self.slots(hash).any(|slot| self.load(slot) == value && self.swap(slot, value, EMPTY))
+    }
+
+    fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {
+        self.slots(hash).find(|&slot| self.load(slot) == EMPTY && self.swap(slot, EMPTY, value))
+    }
+
+    /// Looks for rivals of a claim. `None`: the claim stands.
+    fn settle(&self, hash: u64, claim: Claim, is_key: impl Fn(EntryRef) -> bool) -> Option<Inserted> {
+        for slot in self.slots(hash).filter(|&slot| slot != claim.slot) {
+            loop {
+                let value = self.load(slot);
+                let Some(entry) = entry_of(value).filter(|_| value >> 32 == hash >> 32) else { break };
+                if !is_key(entry) {
+                    break;
+                }
+                if value & PENDING == 0 {
+                    return Some(Inserted::Exists(entry));
+                }
+                if slot < claim.slot {
+                    return Some(Inserted::Contended);
+                }
+                if self.swap(slot, value, EMPTY) {
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// The slots of a key in the order of search. With one bucket in all, both choices are the same.
+    #[inline]
+    fn slots(&self, hash: u64) -> impl Iterator<Item = Slot> + use<> {
+        let (first, second) = (self.first(hash), self.second(hash));
+        let buckets = if first == second { [Some(first), None] } else { [Some(first), Some(second)] };
+        buckets
+            .into_iter()
+            .flatten()
+            .flat_map(|bucket| (0..Line::WORDS).map(move |place| Slot { bucket, place }))
+    }
+
+    // Claims and scans of two workers must not both miss each other (store, then load, on either side), so the
+    // protocol's accesses are sequentially consistent. On x86 the loads cost nothing by that.
+    #[inline(always)]
+    fn load(&self, slot: Slot) -> u64 {
+        self.buckets[slot.bucket].word(slot.place).load(Ordering::SeqCst)
+    }
+
+    fn swap(&self, slot: Slot, from: u64, to: u64) -> bool {
+        let word = self.buckets[slot.bucket].word(slot.place);
+        word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// The entry of a slot, live or pending.
+#[inline(always)]
+fn entry_of(value: u64) -> Option<EntryRef> {
+    (value & NUMBER != 0).then(|| EntryRef((value & NUMBER) as u32 - 1))
+}
+
+#[inline(always)]
+fn live_entry(value: u64) -> Option<EntryRef> {
+    entry_of(value).filter(|_| value & PENDING == 0)
+}

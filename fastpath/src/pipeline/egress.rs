@@ -1,0 +1,12 @@
+//! Where the pipeline puts the frames that it is done with.
+
+use crate::port::{DropReason, PortId};
+
+/// Takes frames that leave, by port. Keeps the order of frames to one port.
+pub trait Egress<F> {
+    /// Sends a frame by a port, now or with a later burst.
+    fn send(&mut self, port: PortId, frame: F);
+
+    /// Drops a frame for a reason, and counts it.
+    fn drop_frame(&mut self, reason: DropReason, frame: F);
+}

@@ -1,0 +1,72 @@
+//! What the control thread and a worker tell each other.
+
+use crate::port::{PortCounters, PortId, PortQueue, WorkerId};
+use crate::sync::atomics::Arc;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// What the control thread tells a worker.
+pub enum Command<F> {
+    /// Poll this queue, and send by it what goes to its port.
+    Attach {
+        /// Its port.
+        port: PortId,
+        /// The queue, owned by this worker from now on.
+        queue: Box<dyn PortQueue<F>>,
+        /// Where the port's traffic and losses are counted.
+        counters: Arc<PortCounters>,
+    },
+    /// Give back all queues of a port. Frames that wait for them are sent before.
+    Detach {
+        /// The port.
+        port: PortId,
+    },
+    /// Hand frames for a port to another worker, which has a queue of it.
+    Owner {
+        /// The port.
+        port: PortId,
+        /// That worker.
+        worker: WorkerId,
+    },
+    /// Forget what [`Command::Owner`] said.
+    Forget {
+        /// The port.
+        port: PortId,
+    },
+    /// Give back all queues and stop.
+    Stop,
+}
+
+/// What a worker answers.
+pub enum Reply<F> {
+    /// The queues of a detached port: this worker has let go of them.
+    Detached {
+        /// The port.
+        port: PortId,
+        /// Its queues, none if it had none.
+        queues: Vec<Box<dyn PortQueue<F>>>,
+    },
+    /// The worker does nothing any more.
+    Stopped,
+}
+
+/// The control thread's end of a worker's mailbox.
+pub struct ControlEnd<F> {
+    /// To the worker.
+    pub commands: Producer<Command<F>>,
+    /// From the worker.
+    pub replies: Consumer<Reply<F>>,
+}
+
+/// The worker's end of its mailbox.
+pub struct Mailbox<F> {
+    pub(super) commands: Consumer<Command<F>>,
+    pub(super) replies: Producer<Reply<F>>,
+}
+
+/// A mailbox for `capacity` commands and `capacity` replies. Who lets replies pile up stops the worker from taking
+/// further commands, not from forwarding.
+pub fn mailbox<F>(capacity: usize) -> (ControlEnd<F>, Mailbox<F>) {
+    let (commands, command_end) = RingBuffer::new(capacity);
+    let (reply_end, replies) = RingBuffer::new(capacity);
+    (ControlEnd { commands, replies }, Mailbox { commands: command_end, replies: reply_end })
+}

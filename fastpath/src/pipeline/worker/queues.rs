@@ -1,0 +1,212 @@
+//! The queues that a worker owns, and the way out to those that it does not.
+
+use super::super::{Egress, Handover, WorkerCounter, WorkerCounters};
+use crate::port::{BURST, Burst, DropReason, Frame, PortCounters, PortId, PortQueue, WorkerId};
+use crate::sync::atomics::Arc;
+
+/// A queue that this worker owns.
+struct OwnQueue<F> {
+    port: PortId,
+    queue: Box<dyn PortQueue<F>>,
+    /// Frames that leave with the next burst.
+    staged: Burst<F>,
+    counters: Arc<PortCounters>,
+    /// Whether frames moved since the last flush.
+    active: bool,
+}
+
+/// Where frames for a port go.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Nowhere: no such port.
+    None,
+    /// To a queue of this worker, by position.
+    Own(u16),
+    /// To a queue of another worker.
+    Other(WorkerId),
+}
+
+/// All queues of a worker.
+pub(super) struct Queues<F> {
+    own: Vec<OwnQueue<F>>,
+    /// By port number.
+    ways: Vec<Way>,
+    handover: Handover<F>,
+    counters: Arc<WorkerCounters>,
+}
+
+impl<F: Frame> Queues<F> {
+    pub(super) fn new(handover: Handover<F>, counters: Arc<WorkerCounters>) -> Self {
+        Queues { own: Vec::new(), ways: Vec::new(), handover, counters }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.own.len()
+    }
+
+    /// Receives from the queue in this position; gives its port.
+    #[inline]
+    pub(super) fn receive(&mut self, position: usize, into: &mut Burst<F>) -> Option<PortId> {
+        let own = self.own.get_mut(position)?;
+        let count = own.queue.rx_burst(into);
+        if count == 0 {
+            return None;
+        }
+        own.active = true;
+        let bytes: usize = into.iter().map(Frame::total_len).sum();
+        own.counters.received(count as u64, bytes as u64);
+        Some(own.port)
+    }
+
+    /// Sends what other workers have given; gives the number of frames.
+    pub(super) fn receive_handed_over(&mut self) -> usize {
+        let mut count = 0;
+        for position in 0..self.handover.givers() {
+            for _ in 0..BURST {
+                let Some((port, frame)) = self.handover.take(position) else { break };
+                count += 1;
+                match self.way(port) {
+                    Way::Own(own) => self.stage(own, frame),
+                    // The port went, or moved, while the frame was on its way.
+                    _ => self.drop_frame(DropReason::PortGone, frame),
+                }
+            }
+        }
+        count
+    }
+
+    /// Sends everything that is staged. With `all`, queues without traffic are flushed as well.
+    pub(super) fn flush(&mut self, all: bool) {
+        for own in &mut self.own {
+            if !own.staged.is_empty() {
+                own.send(&self.counters);
+            }
+            if own.active || all {
+                own.active = false;
+                own.queue.flush();
+            }
+        }
+        self.handover.wake();
+    }
+
+    /// Takes over a queue.
+    pub(super) fn attach(&mut self, port: PortId, queue: Box<dyn PortQueue<F>>, counters: Arc<PortCounters>) {
+        let position = self.own.len() as u16;
+        self.own.push(OwnQueue { port, queue, staged: Burst::new(), counters, active: true });
+        if !matches!(self.way(port), Way::Own(_)) {
+            self.set_way(port, Way::Own(position));
+        }
+    }
+
+    /// Lets go of all queues of a port, after what is staged for them was sent.
+    pub(super) fn detach(&mut self, port: PortId) -> Vec<Box<dyn PortQueue<F>>> {
+        let mut detached = Vec::new();
+        for position in (0..self.own.len()).rev().filter(|_| true) {
+            if self.own[position].port == port {
+                let mut own = self.own.remove(position);
+                own.send(&self.counters);
+                own.queue.flush();
+                detached.push(own.queue);
+            }
+        }
+        self.set_way(port, Way::None);
+        self.renumber();
+        detached
+    }
+
+    /// Ports of which this worker has a queue.
+    pub(super) fn ports(&self) -> Vec<PortId> {
+        let mut ports: Vec<PortId> = self.own.iter().map(|own| own.port).collect();
+        ports.dedup();
+        ports
+    }
+
+    /// Hands frames for a port to another worker, or to nobody; a queue of our own goes first.
+    pub(super) fn set_owner(&mut self, port: PortId, worker: Option<WorkerId>) {
+        if !matches!(self.way(port), Way::Own(_)) {
+            self.set_way(port, worker.map_or(Way::None, Way::Other));
+        }
+    }
+
+    /// Asks all queues for an event. False, and none is asked for, when frames wait already.
+    pub(super) fn arm(&mut self) -> bool {
+        let waiting = self.handover.set_asleep(true) || !self.own.iter_mut().all(|own| own.queue.arm());
+        if waiting {
+            self.disarm();
+        }
+        !waiting
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.handover.set_asleep(false);
+        self.own.iter_mut().for_each(|own| own.queue.disarm());
+    }
+
+    pub(super) fn wake_fds(&self) -> Vec<i32> {
+        self.own.iter().flat_map(|own| own.queue.wake_fds()).collect()
+    }
+
+    #[inline(always)]
+    fn way(&self, port: PortId) -> Way {
+        self.ways.get(usize::from(port.0)).copied().unwrap_or(Way::None)
+    }
+
+    fn set_way(&mut self, port: PortId, way: Way) {
+        let index = usize::from(port.0);
+        if self.ways.len() <= index {
+            self.ways.resize(index + 1, Way::None);
+        }
+        self.ways[index] = way;
+    }
+
+    /// After a removal: the first queue of each port is the one that sends.
+    fn renumber(&mut self) {
+        for position in (0..self.own.len()).rev() {
+            self.set_way(self.own[position].port, Way::Own(position as u16));
+        }
+    }
+
+    #[inline(always)]
+    fn stage(&mut self, position: u16, frame: F) {
+        let own = &mut self.own[usize::from(position)];
+        if own.staged.is_full() {
+            own.send(&self.counters);
+        }
+        // There is room: sending leaves nothing behind.
+        let _ = own.staged.try_push(frame);
+    }
+}
+
+impl<F: Frame> Egress<F> for Queues<F> {
+    #[inline(always)]
+    fn send(&mut self, port: PortId, frame: F) {
+        match self.way(port) {
+            Way::Own(position) => self.stage(position, frame),
+            Way::Other(worker) => match self.handover.give(usize::from(worker.0), port, frame) {
+                Ok(()) => self.counters.add(WorkerCounter::HandedOver, 1),
+                Err(frame) => self.drop_frame(DropReason::HandoverFull, frame),
+            },
+            Way::None => self.drop_frame(DropReason::PortGone, frame),
+        }
+    }
+
+    fn drop_frame(&mut self, reason: DropReason, frame: F) {
+        self.counters.dropped(reason);
+        drop(frame);
+    }
+}
+
+impl<F: Frame> OwnQueue<F> {
+    /// Sends what is staged; what the queue does not take is dropped.
+    fn send(&mut self, counters: &WorkerCounters) {
+        self.active = true;
+        let before: usize = self.staged.iter().map(Frame::total_len).sum();
+        let sent = self.queue.tx_burst(&mut self.staged);
+        let left: usize = self.staged.iter().map(Frame::total_len).sum();
+        self.counters.sent(sent as u64, (before - left) as u64);
+        for frame in self.staged.drain(..) {
+            counters.dropped(DropReason::TxQueueFull);
+            drop(frame);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use super::*;
+use crate::port::PortId;
+use crate::wire::ethernet::MacAddr;
+use ipnet::IpNet;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+fn backend(number: u32, port: u16) -> Backend {
+    Backend { address: Address::from_v4(0x0a00_0000 + number), port }
+}
+
+fn mixed(number: u64) -> u64 {
+    maglev::mix(number)
+}
+
+#[test]
+fn maglev_spreads_evenly_and_moves_few_connections_when_a_backend_goes() {
+    let all: Vec<Backend> = (0..50).map(|number| backend(number, 80)).collect();
+    let before = BackendSet::new(all.clone(), Balancing::Maglev);
+    let after = BackendSet::new(all[1..].to_vec(), Balancing::Maglev);
+    let (mut shares, mut moved) = (HashMap::new(), 0);
+    for hash in (0..100_000).map(mixed) {
+        let chosen = *before.choose(hash).unwrap();
+        *shares.entry(chosen).or_insert(0_u32) += 1;
+        moved += u32::from(chosen != all[0] && before.choose(hash) != after.choose(hash));
+    }
+    assert!(shares.values().all(|share| (1600..2400).contains(share)), "{shares:?}");
+    assert!(moved < 6_000, "{moved} of 98000 connections of other backends moved");
+}
+
+#[test]
+fn a_single_backend_gets_everything_and_none_gets_nothing() {
+    let one = BackendSet::new(vec![backend(1, 80), backend(1, 80)], Balancing::Maglev);
+    assert_eq!(one.backends().len(), 1);
+    assert!((0..100).map(mixed).all(|hash| one.choose(hash) == Some(&backend(1, 80))));
+    assert_eq!(BackendSet::default().choose(7), None);
+}
+
+#[test]
+fn random_balancing_reaches_every_backend() {
+    let set = BackendSet::new((0..10).map(|number| backend(number, 80)).collect(), Balancing::Random);
+    let mut seen: Vec<Backend> = (0..1000).map(|hash| *set.choose(mixed(hash)).unwrap()).collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 10);
+}
+
+#[test]
+fn a_table_of_more_backends_than_slots_is_refused_with_the_number() {
+    assert_eq!(MaglevTable::try_new(&vec![0; 65_522]), Err(MaglevError::TooMany(65_522)));
+    assert_eq!(MaglevTable::try_new(&[]), Err(MaglevError::Empty));
+}
+
+/// The paper's pseudo code, word by word, over explicit permutations.
+fn maglev_by_the_paper(names: &[u64], size: usize) -> Vec<u16> {
+    let permutations: Vec<Vec<usize>> = names
+        .iter()
+        .map(|&name| {
+            let offset = (maglev::mix(name) % size as u64) as usize;
+            let skip = (maglev::mix(name ^ 0x5bd1_e995_9d1b_54a5) % (size as u64 - 1) + 1) as usize;
+            (0..size).map(|j| (offset + j * skip) % size).collect()
+        })
+        .collect();
+    let mut next = vec![0; names.len()];
+    let mut entry: Vec<Option<u16>> = vec![None; size];
+    let mut filled = 0;
+    loop {
+        for i in 0..names.len() {
+            let mut candidate = permutations[i][next[i]];
+            while entry[candidate].is_some() {
+                next[i] += 1;
+                candidate = permutations[i][next[i]];
+            }
+            entry[candidate] = Some(i as u16);
+            next[i] += 1;
+            filled += 1;
+            if filled == size {
+                return entry.into_iter().flatten().collect();
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_maglev_table_is_that_of_the_paper(names in proptest::collection::hash_set(any::<u64>(), 2..20)) {
+        let names: Vec<u64> = names.into_iter().collect();
+        let table = MaglevTable::try_new(&names).unwrap();
+        prop_assert_eq!(table.slots().to_vec(), maglev_by_the_paper(&names, table.slots().len()));
+    }
+
+    #[test]
+    fn the_shared_map_does_what_a_hash_map_does_and_versions_stay_apart(
+        changes in proptest::collection::vec((0..50_u64, any::<Option<u8>>()), 1..200)
+    ) {
+        let mut map = SharedMap::default();
+        let mut reference = HashMap::new();
+        let mut versions = Vec::new();
+        for (key, value) in changes {
+            let (got, wanted) = match value {
+                Some(value) => (map.insert(key, value), reference.insert(key, value)),
+                None => (map.remove(&key), reference.remove(&key)),
+            };
+            prop_assert_eq!(got, wanted);
+            prop_assert_eq!(map.len(), reference.len());
+            versions.push((map.clone(), reference.clone()));
+        }
+        for (map, reference) in versions {
+            prop_assert_eq!(map.iter().map(|(k, v)| (*k, *v)).collect::<HashMap<_, _>>(), reference);
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_wins(
+        prefixes in proptest::collection::vec((any::<u32>(), 0..=32_u8), 1..30),
+        probes in proptest::collection::vec(any::<u32>(), 1..30),
+    ) {
+        let mut table = RouteTable::default();
+        let nets: Vec<ipnet::Ipv4Net> = prefixes
+            .iter()
+            .map(|&(bits, len)| ipnet::Ipv4Net::new(Ipv4Addr::from(bits), len).unwrap().trunc())
+            .collect();
+        let mut routes = HashMap::new();
+        for (number, net) in nets.iter().enumerate() {
+            let route = Route::Via(AdjacencyId(number as u32));
+            table.insert(IpNet::V4(*net), route);
+            routes.insert(*net, route);
+        }
+        let near = nets.iter().map(|net| u32::from(net.broadcast()));
+        for bits in probes.into_iter().chain(near) {
+            let ip = Ipv4Addr::from(bits);
+            let best = routes.iter().filter(|(net, _)| net.contains(&ip)).max_by_key(|(net, _)| net.prefix_len());
+            prop_assert_eq!(table.lookup(ip.into()), best.map(|(_, route)| *route));
+        }
+    }
+
+    #[test]
+    fn an_address_survives_the_way_through_bits(ip: IpAddr) {
+        let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        prop_assume!(!mapped);
+        prop_assert_eq!(Address::from(ip).to_ip(), ip);
+        prop_assert_eq!(Address::from(ip).is_v4(), ip.is_ipv4());
+    }
+}
+
+#[test]
+fn a_service_address_is_known_as_long_as_one_of_its_ports_is() {
+    let mut services = ServiceTable::default();
+    let key = |port| FrontendKey { address: Address::from_v4(1 << 24), port, protocol: 6 };
+    let frontend =
+        Frontend { service: ServiceId(1), backends: Default::default(), when_empty: WhenEmpty::Reject };
+    services.insert(key(1), frontend.clone());
+    services.insert(key(2), frontend.clone());
+    services.insert(key(2), frontend);
+    services.remove(&key(1));
+    assert!(services.is_service_address(key(1).address));
+    services.remove(&key(2));
+    assert!(!services.is_service_address(key(1).address));
+    assert!(services.is_empty());
+}
+
+#[test]
+fn a_removed_adjacency_leaves_its_number_for_the_next() {
+    let mut routes = RouteTable::default();
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    let adjacency = Adjacency { port: PortId(1), mtu: 1500, destination_mac: mac, source_mac: mac };
+    let (first, second) = (routes.add_adjacency(adjacency), routes.add_adjacency(adjacency));
+    assert_ne!(first, second);
+    assert_eq!(routes.remove_adjacency(first), Some(adjacency));
+    assert_eq!(routes.adjacency(first), None);
+    assert_eq!(routes.add_adjacency(adjacency), first);
+}
