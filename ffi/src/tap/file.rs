@@ -1,0 +1,113 @@
+//! One queue's file of `/dev/net/tun`: the system calls.
+
+use super::error::{TapError, TapStep};
+use super::header::HEADER_LEN;
+use crate::interface::request_for;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// What the kernel may leave to us: unfinished checksums, whole TCP frames of both families.
+const OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+/// Whole UDP frames; since Linux 6.2, and only both together.
+const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+
+/// A queue of a TAP. The interface goes away with the last one.
+#[derive(Debug)]
+pub(super) struct TapFile {
+    file: File,
+    /// Whether the kernel takes and gives whole UDP frames.
+    udp: bool,
+}
+
+impl TapFile {
+    /// Makes the interface `name`, or adds a queue to it when `queue` is not 0.
+    pub(super) fn open(name: &str, queue: u32) -> Result<TapFile, TapError> {
+        let failed = |step| {
+            let name = name.to_owned();
+            move |source| TapError::System { name, queue, step, source }
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let file = options.open("/dev/net/tun").map_err(failed(TapStep::Open))?;
+        let mut file = TapFile { file, udp: true };
+        file.attach(name, queue).map_err(failed(TapStep::Attach))?;
+        file.set_number(libc::TUNSETVNETHDRSZ, HEADER_LEN as i32).map_err(failed(TapStep::Header))?;
+        file.set_number(libc::TUNSETVNETLE, 1).map_err(failed(TapStep::Header))?;
+        if file.set_offloads(OFFLOADS | UDP_OFFLOADS).is_err() {
+            file.udp = false;
+            file.set_offloads(OFFLOADS).map_err(failed(TapStep::Offloads))?;
+        }
+        Ok(file)
+    }
+
+    fn attach(&self, name: &str, queue: u32) -> io::Result<()> {
+        let mut request = request_for(name)?;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        if queue == 0 {
+            // An interface of this name that is there already is somebody else's.
+            flags |= libc::IFF_TUN_EXCL;
+        }
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
+        let failed = unsafe { libc::ioctl(self.raw(), libc::TUNSETIFF, &raw mut request) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn set_number(&self, what: libc::Ioctl, value: i32) -> io::Result<()> {
+        // SAFETY: both requests that are made by this function read one int.
+        let failed = unsafe { libc::ioctl(self.raw(), what, &raw const value) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn set_offloads(&self, offloads: u32) -> io::Result<()> {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        let failed = unsafe { libc::ioctl(self.raw(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The interface's name as it is now: it may have been renamed.
+    pub(super) fn name(&self) -> io::Result<String> {
+        let mut request = request_for("")?;
+        // SAFETY: TUNGETIFF writes one ifreq, which `request` is.
+        let failed = unsafe { libc::ioctl(self.raw(), libc::TUNGETIFF, &raw mut request) };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let bytes = request.ifr_name.map(|byte| byte.cast_unsigned());
+        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    }
+
+    /// The network namespace that the interface is in now: it may have been moved.
+    pub(super) fn namespace(&self) -> io::Result<OwnedFd> {
+        // SAFETY: TUNGETDEVNETNS takes no argument.
+        let fd = unsafe { libc::ioctl(self.raw(), libc::TUNGETDEVNETNS) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// The descriptor's number.
+    pub(super) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Whether the kernel takes and gives whole UDP frames.
+    pub(super) fn carries_large_udp(&self) -> bool {
+        self.udp
+    }
+
+    /// Reads a packet with its header; `EAGAIN` when there is none.
+    pub(super) fn read(&self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&self.file).read_vectored(into)
+    }
+
+    /// Writes a packet with its header.
+    pub(super) fn write(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&self.file).write_vectored(from)
+    }
+}

@@ -1,0 +1,17 @@
+//! TAP ports with a virtio-net header: the host's own leg, and pods that want TCP segmentation offload.
+//!
+//! Large frames and unfinished checksums stay as they are in both directions. A packet is read into an ordinary buffer
+//! and, where it does not fit, on into a large one: a small packet takes one small buffer, a frame of 64 KiB a chain of two.
+//! All headers are in the first.
+
+mod device;
+mod error;
+mod file;
+pub mod header;
+mod link;
+mod open;
+mod pace;
+mod queue;
+
+pub use error::{TapError, TapStep};
+pub use open::{TapConfig, TapPools, TapPort, open, open_port};
