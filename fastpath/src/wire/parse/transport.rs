@@ -27,51 +27,75 @@ pub(super) fn transport<const QUOTED: bool>(
     len: usize,
     fragmented: bool,
 ) -> Result<Transport, ParseError> {
-    let truncated = Err(ParseError::Truncated(Layer::Transport));
-    let icmp =
-        matches!((protocol, family), (IpProtocol::ICMPV4, Family::V4) | (IpProtocol::ICMPV6, Family::V6));
-    if !icmp && !matches!(protocol, IpProtocol::UDP | IpProtocol::TCP | IpProtocol::SCTP) {
-        return Ok(Transport::NONE);
-    }
-    // All of them have their ports, or ICMP's identifier, in the first 8 bytes.
-    let Some(header) = bytes.first_chunk::<8>() else { return truncated };
-    if len < 8 {
-        return truncated;
-    }
-    let [a, b, c, d, e, f, ..] = *header;
-    let ports = Transport {
-        kind: L4Kind::Udp,
-        source_port: u16::from_be_bytes([a, b]),
-        destination_port: u16::from_be_bytes([c, d]),
-        tcp_flags: 0,
-    };
-    let udp_len = usize::from(u16::from_be_bytes([e, f]));
+    let truncated = ParseError::Truncated(Layer::Transport);
     match protocol {
-        IpProtocol::UDP if QUOTED || fragmented || (8..=len).contains(&udp_len) => Ok(ports),
-        IpProtocol::UDP => Err(ParseError::UdpLength(udp_len as u16)),
+        IpProtocol::UDP => {
+            let header = first_bytes(bytes, len).ok_or(truncated)?;
+            let [.., high, low, _, _] = *header;
+            let stated = u16::from_be_bytes([high, low]);
+            if QUOTED || fragmented || (8..=len).contains(&usize::from(stated)) {
+                Ok(with_ports(L4Kind::Udp, header, 0))
+            } else {
+                Err(ParseError::UdpLength(stated))
+            }
+        }
         IpProtocol::TCP if QUOTED => {
-            let tcp_flags = bytes.get(13).copied().unwrap_or(0);
-            Ok(Transport { kind: L4Kind::Tcp, tcp_flags, ..ports })
+            let header = first_bytes(bytes, len).ok_or(truncated)?;
+            Ok(with_ports(L4Kind::Tcp, header, bytes.get(13).copied().unwrap_or(0)))
         }
         IpProtocol::TCP => {
-            let Some(header) = bytes.first_chunk::<{ tcp::LEN }>() else { return truncated };
+            let Some(header) = bytes.first_chunk::<{ tcp::LEN }>() else { return Err(truncated) };
             let words = header[12] >> 4;
             if words < 5 || usize::from(words) * 4 > len {
-                return Err(ParseError::TcpHeaderLength(words));
+                // A packet that ends within the fixed header is not the header's fault.
+                return Err(if len < tcp::LEN { truncated } else { ParseError::TcpHeaderLength(words) });
             }
-            Ok(Transport { kind: L4Kind::Tcp, tcp_flags: header[13], ..ports })
+            let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _] = header;
+            Ok(with_ports(L4Kind::Tcp, first, header[13]))
         }
+        _ => rare::<QUOTED>(protocol, family, bytes, len),
+    }
+}
+
+/// The protocols that few packets have.
+fn rare<const QUOTED: bool>(
+    protocol: IpProtocol,
+    family: Family,
+    bytes: &[u8],
+    len: usize,
+) -> Result<Transport, ParseError> {
+    let kind_of: fn(u8) -> L4Kind = match (protocol, family) {
+        (IpProtocol::ICMPV4, Family::V4) => icmpv4_kind,
+        (IpProtocol::ICMPV6, Family::V6) => icmpv6_kind,
+        (IpProtocol::SCTP, _) => |_| L4Kind::Sctp,
+        _ => return Ok(Transport::NONE),
+    };
+    let truncated = ParseError::Truncated(Layer::Transport);
+    let header = first_bytes(bytes, len).ok_or(truncated)?;
+    let [message, _, _, _, high, low, ..] = *header;
+    match kind_of(message) {
         // The common header has 12 bytes, and a chunk of at least 4 must follow (RFC 9260, section 3).
-        IpProtocol::SCTP if QUOTED || (len >= 16 && bytes.len() >= 16) => {
-            Ok(Transport { kind: L4Kind::Sctp, ..ports })
-        }
-        IpProtocol::SCTP => truncated,
-        _ => {
-            let kind = if family == Family::V4 { icmpv4_kind(a) } else { icmpv6_kind(a) };
-            let identifier = if matches!(kind, L4Kind::IcmpEcho(_)) { u16::from_be_bytes([e, f]) } else { 0 };
+        L4Kind::Sctp if !QUOTED && (len < 16 || bytes.len() < 16) => Err(truncated),
+        L4Kind::Sctp => Ok(with_ports(L4Kind::Sctp, header, 0)),
+        kind @ L4Kind::IcmpEcho(_) => {
+            let identifier = u16::from_be_bytes([high, low]);
             Ok(Transport { kind, source_port: identifier, destination_port: identifier, tcp_flags: 0 })
         }
+        kind => Ok(Transport { kind, ..Transport::NONE }),
     }
+}
+
+/// The bytes in which every protocol has its ports or its identifier, if the packet has them.
+#[inline(always)]
+fn first_bytes(bytes: &[u8], len: usize) -> Option<&[u8; 8]> {
+    bytes.first_chunk().filter(|_| len >= 8)
+}
+
+#[inline(always)]
+fn with_ports(kind: L4Kind, header: &[u8; 8], tcp_flags: u8) -> Transport {
+    let [a, b, c, d, ..] = *header;
+    let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Transport { kind, source_port, destination_port, tcp_flags }
 }
 
 fn icmpv4_kind(message: u8) -> L4Kind {
