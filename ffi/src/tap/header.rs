@@ -136,8 +136,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn offloads() -> impl Strategy<Value = Offload> {
-        let tcp = (34u16..512).prop_map(|start| Checksum::Partial { start, offset: TCP_CHECKSUM });
-        let udp = (34u16..512).prop_map(|start| Checksum::Partial { start, offset: UDP_CHECKSUM });
+        let partial =
+            |offset| (34u16..512).prop_map(move |start| Checksum::Partial { start, offset });
+        let (tcp, udp) = (partial(TCP_CHECKSUM), partial(UDP_CHECKSUM));
         let whole = |checksum| Offload { checksum, gso: None };
         let cut = |kinds: Vec<GsoKind>, checksum| {
             (proptest::sample::select(kinds), 1u16.., checksum)

@@ -1,0 +1,208 @@
+//! Network namespaces with kernel stacks as pods, and a wire between two ports.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use millrace_ffi::device::Opened;
+use millrace_ffi::eal::{Eal, EalConfig, Memory};
+use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::mempool::Mempool;
+use millrace_fastpath::port::{Burst, PortQueue};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// DPDK in ordinary memory, once for the whole program.
+pub fn eal() -> &'static Eal {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let config = EalConfig {
+            prefix: format!("xt{}", std::process::id()),
+            memory: Memory::Ordinary { mib: 256 },
+            ..EalConfig::default()
+        };
+        Eal::try_new(&config).unwrap()
+    })
+}
+
+/// A name that no other test uses.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A network namespace, removed with all in it when dropped.
+pub struct Namespace(pub String);
+
+impl Namespace {
+    pub fn new(role: &str) -> Namespace {
+        let name = format!("xt-{}-{}", std::process::id(), unique(role));
+        run(&["ip", "netns", "add", &name]);
+        let namespace = Namespace(name);
+        namespace.run(&["ip", "link", "set", "lo", "up"]);
+        namespace
+    }
+
+    /// Runs a command inside.
+    pub fn run(&self, command: &[&str]) {
+        run(&[&["ip", "netns", "exec", &self.0], command].concat());
+    }
+
+    /// Runs `work` on a thread inside and waits for it.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| scope.spawn(|| self.enter(work)).join().unwrap())
+    }
+
+    /// Moves the calling thread inside.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _gone = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn run(command: &[&str]) {
+    let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A veth pair: `host` in `node`, `eth0` with `address` in `pod`, its transmit offloads off.
+pub fn veth(node: &Namespace, host: &str, pod: &Namespace, address: &str) {
+    node.run(&["ip", "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", &pod.0]);
+    node.run(&["ip", "link", "set", host, "up"]);
+    pod.run(&["ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off"]);
+    configure(pod, "eth0", address);
+}
+
+pub fn configure(pod: &Namespace, interface: &str, address: &str) {
+    pod.run(&["ip", "addr", "add", address, "dev", interface]);
+    pod.run(&["ip", "link", "set", interface, "up"]);
+}
+
+/// Polls two ports and moves what comes from one to the other; ends when dropped.
+pub struct Wire {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<Largest>>,
+}
+
+/// The largest frame that a wire has carried.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Largest(pub usize);
+
+impl Wire {
+    pub fn between(a: Opened, b: Opened) -> Wire {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let thread = thread::spawn(move || {
+            let registered = eal().register_thread().unwrap();
+            let (mut a, mut b) = (a, b);
+            let mut largest = Largest::default();
+            while !asked.load(Ordering::Relaxed) {
+                let mut idle = true;
+                for (from, to) in a.queues.iter_mut().zip(&mut b.queues) {
+                    idle &= !carry(from, to, &mut largest);
+                    idle &= !carry(to, from, &mut largest);
+                }
+                if idle {
+                    thread::yield_now();
+                }
+            }
+            drop((a.queues, b.queues));
+            drop((a.device, b.device));
+            drop(registered);
+            largest
+        });
+        Wire { stop, thread: Some(thread) }
+    }
+
+    /// Ends it and closes the ports.
+    pub fn cut(mut self) -> Largest {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn carry(
+    from: &mut Box<dyn PortQueue<Mbuf>>,
+    to: &mut Box<dyn PortQueue<Mbuf>>,
+    largest: &mut Largest,
+) -> bool {
+    use millrace_fastpath::port::Frame;
+    let mut burst = Burst::new();
+    let busy = from.rx_burst(&mut burst) > 0;
+    for frame in &burst {
+        largest.0 = largest.0.max(frame.total_len());
+    }
+    let patience = Instant::now() + Duration::from_millis(5);
+    while !burst.is_empty() {
+        to.tx_burst(&mut burst);
+        to.flush();
+        if Instant::now() > patience {
+            burst.clear();
+        }
+    }
+    to.flush();
+    busy
+}
+
+/// Moves `bytes` by TCP from `client` to `server`, which is at `address`, and compares them; gives Gbit/s.
+pub fn tcp(server: &Namespace, client: &Namespace, address: IpAddr, bytes: usize) -> f64 {
+    let listener = server.within(|| TcpListener::bind((address, 5001)).unwrap());
+    let began = Instant::now();
+    let block: Vec<u8> = (0..64 * 1024).map(|index: usize| (index % 251) as u8).collect();
+    thread::scope(|scope| {
+        let received = scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (mut total, mut buffer) = (0, vec![0; 64 * 1024]);
+            loop {
+                let len = stream.read(&mut buffer).unwrap();
+                if len == 0 {
+                    return total;
+                }
+                for (index, byte) in buffer[..len].iter().enumerate() {
+                    assert_eq!(*byte, ((total + index) % (64 * 1024) % 251) as u8);
+                }
+                total += len;
+            }
+        });
+        client.within(|| {
+            let timeout = Duration::from_secs(5);
+            let mut stream = TcpStream::connect_timeout(&(address, 5001).into(), timeout).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+            for _ in 0..bytes.div_ceil(block.len()) {
+                stream.write_all(&block).unwrap();
+            }
+        });
+        assert_eq!(received.join().unwrap(), bytes.div_ceil(block.len()) * block.len());
+    });
+    bytes as f64 * 8.0 / began.elapsed().as_secs_f64() / 1e9
+}
+
+/// Waits until all mbufs are back.
+pub fn assert_all_back(pool: &Mempool) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while pool.in_use() != 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(pool.in_use(), 0);
+}
