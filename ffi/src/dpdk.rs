@@ -77,8 +77,14 @@ pub fn open(
     counters: &Arc<PortCounters>,
 ) -> Result<Opened, DpdkError> {
     let name = config.devargs.split(',').next().unwrap_or_default().to_owned();
-    let mut device =
-        DpdkDevice { name, port: u16::MAX, started: false, driver: String::new(), pool: pool.clone(), eal: eal.clone() };
+    let mut device = DpdkDevice {
+        name,
+        port: u16::MAX,
+        started: false,
+        driver: String::new(),
+        pool: pool.clone(),
+        eal: eal.clone(),
+    };
     device.probe(&config.devargs)?;
     let caps = device.configure(config)?;
     let queue = |queue| -> Box<dyn PortQueue<Mbuf>> {
@@ -146,7 +152,8 @@ impl DpdkDevice {
         let info = self.info();
         if !info.driver_name.is_null() {
             // SAFETY: a driver's name is a C string that lives as long as the driver.
-            self.driver = unsafe { std::ffi::CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned();
+            self.driver =
+                unsafe { std::ffi::CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned();
         }
         let most = info.max_rx_queues.min(info.max_tx_queues);
         if config.queues == 0 || config.queues > most {
@@ -154,7 +161,8 @@ impl DpdkDevice {
         }
         let wanted = self.conf(&info, config.queues);
         // SAFETY: reads the structure during the call; the numbers are checked by DPDK.
-        let done = unsafe { sys::rte_eth_dev_configure(self.port, config.queues, config.queues, &raw const wanted) };
+        let done =
+            unsafe { sys::rte_eth_dev_configure(self.port, config.queues, config.queues, &raw const wanted) };
         self.check(done, "cannot be configured")?;
         // Not every virtual device has an MTU to set; frames are measured here anyway.
         // SAFETY: takes two numbers.
@@ -201,11 +209,19 @@ impl DpdkDevice {
             // SAFETY: a configured port; null asks for the driver's own defaults, which include the port's offloads;
             // the pool is held until the device is closed.
             let done = unsafe {
-                sys::rte_eth_rx_queue_setup(self.port, queue, receive, 0, std::ptr::null(), self.pool.as_ptr())
+                sys::rte_eth_rx_queue_setup(
+                    self.port,
+                    queue,
+                    receive,
+                    0,
+                    std::ptr::null(),
+                    self.pool.as_ptr(),
+                )
             };
             self.check(done, "a receive queue cannot be set up")?;
             // SAFETY: as above.
-            let done = unsafe { sys::rte_eth_tx_queue_setup(self.port, queue, transmit, 0, std::ptr::null()) };
+            let done =
+                unsafe { sys::rte_eth_tx_queue_setup(self.port, queue, transmit, 0, std::ptr::null()) };
             self.check(done, "a transmit queue cannot be set up")?;
         }
         Ok(())

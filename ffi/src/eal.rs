@@ -136,6 +136,8 @@ impl Eal {
         // SAFETY: `count` C strings and a null pointer, none of which is ever freed; called once in a process.
         let parsed = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         affinity.restore();
+        // Nothing is ever put into the directory that DPDK makes for it.
+        let _ = std::fs::remove_dir(format!("/var/run/dpdk/{}", config.prefix));
         if parsed < 0 {
             return Err(EalError::Init { arguments, reason: last_error() });
         }
@@ -196,14 +198,21 @@ fn arguments(config: &EalConfig) -> Result<Vec<String>, EalError> {
     if config.prefix.is_empty() || !config.prefix.chars().all(legal) {
         return Err(EalError::BadPrefix(config.prefix.clone()));
     }
-    let mut arguments: Vec<String> = vec!["millrace".into(), "--in-memory".into(), "--no-telemetry".into()];
+    let mut arguments: Vec<String> = vec!["millrace".into(), "--no-telemetry".into()];
     arguments.push(format!("--file-prefix={}", config.prefix));
     // One EAL core only, floating over the CPUs that this thread may use: workers are threads of our own.
     arguments.push(format!("--lcores=0@({})", Affinity::of_this_thread().cpus().join(",")));
     match config.memory {
-        Memory::Hugepages { limit_mib: 0 } => {}
-        Memory::Hugepages { limit_mib } => arguments.push(format!("--socket-limit={limit_mib}")),
-        Memory::Ordinary { mib } => arguments.extend(["--no-huge".into(), format!("-m{mib}")]),
+        Memory::Hugepages { limit_mib } => {
+            arguments.push("--in-memory".into());
+            if limit_mib > 0 {
+                arguments.push(format!("--socket-limit={limit_mib}"));
+            }
+        }
+        // DPDK does not take `--in-memory` beside this; nothing but its shared configuration would be a file.
+        Memory::Ordinary { mib } => {
+            arguments.extend(["--no-huge".into(), "--no-shconf".into(), format!("-m{mib}")]);
+        }
     }
     match &config.pci {
         Pci::Off => arguments.extend(["--no-pci".into(), "--iova-mode=va".into()]),

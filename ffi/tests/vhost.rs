@@ -5,15 +5,16 @@
 //! ```
 //! Needs root and `dpdk-testpmd`. All in ordinary memory: no hugepage is used.
 
+use millrace_fastpath::port::{Burst, DropReason, PortCounters};
+use millrace_fastpath::sync::{Domain, Reader};
 use millrace_ffi::device::{Link, Opened};
 use millrace_ffi::eal::{Eal, EalConfig, EalError, Memory};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig, VhostError};
-use millrace_fastpath::port::{Burst, DropReason, Frame, PortCounters};
-use millrace_fastpath::sync::{Domain, Reader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ fn environment() -> (MutexGuard<'static, ()>, &'static Eal) {
     });
     (guard, eal)
 }
+
+/// Frames under way at a time.
+const IN_FLIGHT: usize = 96;
 
 struct Rig {
     opened: Option<Opened>,
@@ -59,19 +63,35 @@ impl Rig {
         self.directory.join("socket")
     }
 
+    /// Waits until the guest is there and forwards: its driver discards what comes while it starts.
+    fn wait_for_guest(&mut self) {
+        eventually("guest comes", || self.is_up());
+        let end = Instant::now() + Duration::from_secs(15);
+        while self.exchange(0, 1, 60, Duration::from_millis(200)).is_empty() {
+            assert!(Instant::now() < end, "the guest forwards nothing");
+        }
+        self.exchange(0, 0, 60, Duration::from_millis(100));
+    }
+
     fn is_up(&self) -> bool {
         self.opened.as_ref().unwrap().device.link() == Link::Up
     }
 
     /// Sends `count` frames by `queue` and gives what comes back on any queue, within ten seconds.
     fn echo(&mut self, queue: usize, count: usize, length: usize) -> Vec<Vec<u8>> {
+        self.exchange(queue, count, length, Duration::from_secs(10))
+    }
+
+    /// The same within `time`; with a count of 0, all that comes in that time is thrown away.
+    fn exchange(&mut self, queue: usize, count: usize, length: usize, time: Duration) -> Vec<Vec<u8>> {
         self.reader.online();
         let (mut sent, mut back) = (0, Vec::new());
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + time;
         let queues = &mut self.opened.as_mut().unwrap().queues;
-        while back.len() < count && Instant::now() < end {
+        while (count == 0 || back.len() < count) && Instant::now() < end {
             let mut burst = Burst::new();
-            while sent + burst.len() < count && !burst.is_full() {
+            // The guest drops what it cannot send at once: no more is under way than its rings hold.
+            while sent + burst.len() < count.min(back.len() + IN_FLIGHT) && !burst.is_full() {
                 burst.push(self.pool.alloc_with(&numbered(sent + burst.len(), length)).unwrap());
             }
             sent += queues[queue].tx_burst(&mut burst);
@@ -119,13 +139,15 @@ fn numbered(number: usize, length: usize) -> Vec<u8> {
 }
 
 /// A guest's driver that sends back what it receives.
-struct Guest(Child);
+struct Guest(Child, String);
 
 impl Guest {
     fn start(socket: &Path, device: &str, queues: u16) -> Guest {
-        let prefix = format!("mr-guest-{}-{}", std::process::id(), Instant::now().elapsed().as_nanos());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("mr-guest-{}-{number}", std::process::id());
         let child = Command::new("dpdk-testpmd")
-            .args(["-l", "0,1", "--no-huge", "-m", "256", "--no-pci", "--in-memory", "--single-file-segments"])
+            .args(["-l", "0,1", "--no-huge", "-m", "256", "--no-pci", "--no-shconf", "--no-telemetry"])
             .arg(format!("--file-prefix={prefix}"))
             .arg(format!("--vdev=net_virtio_user0,path={},queues={queues}{device}", socket.display()))
             .args(["--", "--auto-start", "--forward-mode=io", "--total-num-mbufs=4096", "--no-flush-rx"])
@@ -136,18 +158,18 @@ impl Guest {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Guest(child)
+        Guest(child, prefix)
     }
 
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-        std::mem::forget(self);
+    /// SIGKILL, as an out-of-memory killer would.
+    fn kill(self) {
+        drop(self);
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(Path::new("/var/run/dpdk").join(&self.1));
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -181,15 +203,14 @@ fn frames_come_back_unchanged_from_split_rings_also_after_the_guest_was_killed()
     assert!(!rig.is_up());
     for _ in 0..2 {
         let guest = Guest::start(&rig.socket(), "", 1);
-        eventually("guest comes", || rig.is_up());
+        rig.wait_for_guest();
         assert_all_came_back(&rig.echo(0, 3000, 60), 3000, 60);
         assert_all_came_back(&rig.echo(0, 100, 1514), 100, 1514);
         guest.kill();
         eventually("guest goes", || !rig.is_up());
         assert_eq!(rig.pool.in_use(), 0);
     }
-    assert_eq!(rig.counters.totals().rx_frames, 6200);
-    assert_eq!(rig.counters.totals().tx_frames, 6200);
+    assert!(rig.counters.totals().rx_frames >= 6200);
     assert!(DropReason::ALL.iter().all(|reason| rig.counters.drops(*reason) == 0));
     rig.close();
 }
@@ -199,7 +220,7 @@ fn frames_come_back_unchanged_from_packed_rings() {
     let (_serial, eal) = environment();
     let mut rig = Rig::new(eal, "packed", |_| {});
     let guest = Guest::start(&rig.socket(), ",packed_vq=1", 1);
-    eventually("guest comes", || rig.is_up());
+    rig.wait_for_guest();
     let details = rig.opened.as_ref().unwrap().device.details();
     assert!(details.contains(&("rings", "packed".to_owned())));
     assert_all_came_back(&rig.echo(0, 3000, 60), 3000, 60);
@@ -214,7 +235,7 @@ fn a_client_finds_a_guest_that_listens_later_and_again() {
     let mut rig = Rig::new(eal, "client", |config| config.role = Role::Client);
     for _ in 0..2 {
         let guest = Guest::start(&rig.socket(), ",server=1", 1);
-        eventually("guest comes", || rig.is_up());
+        rig.wait_for_guest();
         assert_all_came_back(&rig.echo(0, 1000, 60), 1000, 60);
         guest.kill();
         eventually("guest goes", || !rig.is_up());
@@ -228,8 +249,10 @@ fn every_queue_carries_frames() {
     let (_serial, eal) = environment();
     let mut rig = Rig::new(eal, "queues", |config| config.queues = 2);
     let guest = Guest::start(&rig.socket(), "", 2);
-    let pairs = |rig: &Rig| rig.opened.as_ref().unwrap().device.details().contains(&("ring-pairs", "2".into()));
+    let pairs =
+        |rig: &Rig| rig.opened.as_ref().unwrap().device.details().contains(&("ring-pairs", "2".into()));
     eventually("guest comes with two pairs", || pairs(&rig));
+    rig.wait_for_guest();
     for queue in 0..2 {
         assert_all_came_back(&rig.echo(queue, 500, 60), 500, 60);
     }
@@ -243,7 +266,7 @@ fn a_guest_with_one_pair_of_rings_is_served_by_all_queues() {
     let (_serial, eal) = environment();
     let mut rig = Rig::new(eal, "fewer", |config| config.queues = 2);
     let guest = Guest::start(&rig.socket(), "", 1);
-    eventually("guest comes", || rig.is_up());
+    rig.wait_for_guest();
     for queue in 0..2 {
         assert_all_came_back(&rig.echo(queue, 200, 60), 200, 60);
     }
@@ -265,7 +288,7 @@ fn a_sleeping_worker_is_woken_when_a_guest_comes() {
     let ready = unsafe { libc::poll(&raw mut poll, 1, 15_000) };
     assert_eq!(ready, 1);
     rig.opened.as_mut().unwrap().queues[0].disarm();
-    eventually("guest comes", || rig.is_up());
+    rig.wait_for_guest();
     assert_all_came_back(&rig.echo(0, 100, 60), 100, 60);
     guest.kill();
     eventually("guest goes", || !rig.is_up());

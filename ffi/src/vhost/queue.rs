@@ -84,9 +84,8 @@ impl VhostQueue {
             let start = frames.as_mut_ptr().wrapping_add(sent).cast::<*mut sys::rte_mbuf>();
             // SAFETY: `want` frames at `start`, whose headers are in their heads if they have work left to be done.
             // The guest stays while this poll lasts: `sink` was read in it. The library copies them.
-            let count = unsafe {
-                sys::rte_vhost_enqueue_burst(c_int::from(sink.vid), sink.ring, start, want as u16)
-            };
+            let count =
+                unsafe { sys::rte_vhost_enqueue_burst(c_int::from(sink.vid), sink.ring, start, want as u16) };
             let count = usize::from(count).min(want);
             sent += count;
             if count < want {
@@ -143,7 +142,9 @@ impl VhostQueue {
         let Some(source) = self.shared.source() else { return };
         for pair in (self.index as u16..source.pairs).step_by(self.shared.wakers.len()) {
             // SAFETY: the guest stays while this poll lasts; the library checks the ring.
-            unsafe { sys::rte_vhost_enable_guest_notification(c_int::from(source.vid), pair * 2 + 1, enable) };
+            unsafe {
+                sys::rte_vhost_enable_guest_notification(c_int::from(source.vid), pair * 2 + 1, enable)
+            };
         }
     }
 }
@@ -177,7 +178,8 @@ impl PortQueue<Mbuf> for VhostQueue {
 
     fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) -> usize {
         let Some(sink) = self.shared.sink(self.index) else { return self.lose(frames) };
-        let direct = self.pending.is_empty() && frames.iter().all(|frame| Self::goes_as_it_is(frame, &sink.caps));
+        let direct =
+            self.pending.is_empty() && frames.iter().all(|frame| Self::goes_as_it_is(frame, &sink.caps));
         if direct { self.enqueue(&sink, frames) } else { self.settle_and_enqueue(&sink, frames) }
     }
 

@@ -115,7 +115,11 @@ extern "C" fn destroy_device(vid: c_int) {
 extern "C" fn vring_state_changed(vid: c_int, ring: u16, enable: c_int) -> c_int {
     let mut registry = registry();
     let guest = registry.guests.entry(vid).or_default();
-    if enable != 0 { guest.ready.insert(ring) } else { guest.ready.remove(&ring) };
+    if enable != 0 {
+        guest.ready.insert(ring)
+    } else {
+        guest.ready.remove(&ring)
+    };
     if let Some(shared) = &guest.port {
         if enable != 0 {
             watch(shared, vid, ring);

@@ -1,0 +1,289 @@
+//! Mbufs as frames, and what `gso::settle` makes of them, read back by an independent parser.
+
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
+use millrace_ffi::eal::{Eal, EalConfig, Memory};
+use millrace_ffi::gso::{Caps, settle};
+use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::mempool::{Mempool, MempoolConfig};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+fn pool() -> (MutexGuard<'static, ()>, &'static Mempool) {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    static POOL: OnceLock<(Eal, Mempool)> = OnceLock::new();
+    let guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, pool) = POOL.get_or_init(|| {
+        let config = EalConfig {
+            prefix: format!("mr-frames-{}", std::process::id()),
+            memory: Memory::Ordinary { mib: 64 },
+            ..EalConfig::default()
+        };
+        let eal = Eal::try_new(&config).unwrap();
+        let pool = Mempool::try_new(&eal, &MempoolConfig { cache: 0, ..MempoolConfig::new("frames", 2047) })
+            .unwrap();
+        (eal, pool)
+    });
+    (guard, pool)
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Packet {
+    Tcp4,
+    Tcp6,
+    Udp4,
+    Udp6,
+}
+
+const ALL: [Packet; 4] = [Packet::Tcp4, Packet::Tcp6, Packet::Udp4, Packet::Udp6];
+const V6: ([u8; 16], [u8; 16]) = ([0xfd; 16], [0xfe; 16]);
+
+impl Packet {
+    fn start(self) -> u16 {
+        if matches!(self, Packet::Tcp4 | Packet::Udp4) { 34 } else { 54 }
+    }
+
+    fn is_tcp(self) -> bool {
+        matches!(self, Packet::Tcp4 | Packet::Tcp6)
+    }
+
+    fn gso(self, size: u16) -> Gso {
+        let kind = match self {
+            Packet::Tcp4 => GsoKind::TcpV4,
+            Packet::Tcp6 => GsoKind::TcpV6,
+            Packet::Udp4 | Packet::Udp6 => GsoKind::Udp,
+        };
+        Gso { kind, size }
+    }
+
+    /// The frame, with its pseudo-header's sum where the checksum belongs.
+    fn bytes(self, payload: &[u8]) -> Vec<u8> {
+        let l2 = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let mut frame = Vec::new();
+        match self {
+            Packet::Tcp4 => l2
+                .ipv4([10, 1, 2, 3], [10, 4, 5, 6], 9)
+                .tcp(7, 80, 0xffff_ff00, 512)
+                .psh()
+                .fin()
+                .cwr()
+                .ack(1)
+                .write(&mut frame, payload),
+            Packet::Tcp6 => l2
+                .ipv6(V6.0, V6.1, 9)
+                .tcp(7, 80, 0xffff_ff00, 512)
+                .psh()
+                .fin()
+                .cwr()
+                .ack(1)
+                .write(&mut frame, payload),
+            Packet::Udp4 => l2.ipv4([10, 1, 2, 3], [10, 4, 5, 6], 9).udp(7, 80).write(&mut frame, payload),
+            Packet::Udp6 => l2.ipv6(V6.0, V6.1, 9).udp(7, 80).write(&mut frame, payload),
+        }
+        .unwrap();
+        let start = usize::from(self.start());
+        let l4_len = (frame.len() - start) as u64;
+        let addresses = if start == 34 { 26..34 } else { 22..54 };
+        let mut sum = l4_len + if self.is_tcp() { 6 } else { 17 };
+        sum +=
+            frame[addresses].chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum::<u64>();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        let field = start + self.offset() as usize;
+        frame[field..field + 2].copy_from_slice(&(sum as u16).to_be_bytes());
+        frame
+    }
+
+    fn offset(self) -> u16 {
+        if self.is_tcp() { 16 } else { 6 }
+    }
+
+    fn partial(self) -> Checksum {
+        Checksum::Partial { start: self.start(), offset: self.offset() }
+    }
+}
+
+fn payload(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+/// `bytes` in segments of `cut` bytes behind a first one of `head`.
+fn chained(pool: &Mempool, bytes: &[u8], head: usize, cut: usize) -> Mbuf {
+    let (first, rest) = bytes.split_at(head.min(bytes.len()));
+    let mut frame = pool.alloc_with(first).unwrap();
+    for piece in rest.chunks(cut) {
+        frame.chain(pool.alloc_with(piece).unwrap()).unwrap();
+    }
+    frame
+}
+
+/// Checks one finished frame by the parser's own arithmetic; gives its payload.
+fn verified(bytes: &[u8]) -> Vec<u8> {
+    let sliced = SlicedPacket::from_ethernet(bytes).unwrap();
+    let (net, transport) = (sliced.net.unwrap(), sliced.transport.unwrap());
+    if let NetSlice::Ipv4(ip) = &net {
+        let header = ip.header().to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+    }
+    match (&net, &transport) {
+        (NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            assert_eq!(
+                tcp.checksum(),
+                tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap()
+            );
+            tcp.payload().to_vec()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            assert_eq!(
+                tcp.checksum(),
+                tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).unwrap()
+            );
+            tcp.payload().to_vec()
+        }
+        (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            let sum =
+                header.calc_checksum_ipv4_raw(ip.header().source(), ip.header().destination(), udp.payload());
+            assert_eq!(udp.checksum(), sum.unwrap());
+            udp.payload().to_vec()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            let sum =
+                header.calc_checksum_ipv6_raw(ip.header().source(), ip.header().destination(), udp.payload());
+            assert_eq!(udp.checksum(), sum.unwrap());
+            udp.payload().to_vec()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_offload_state_survives_the_mbuf() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        let mut frame = pool.alloc_with(&packet.bytes(&payload(100))).unwrap();
+        for gso in [None, Some(packet.gso(1448))] {
+            let offload = Offload { checksum: packet.partial(), gso };
+            frame.set_offload(offload);
+            assert_eq!(frame.offload(), offload);
+        }
+        frame.set_offload(Offload { checksum: Checksum::Verified, gso: None });
+        assert_eq!(frame.offload().checksum, Checksum::Verified);
+        frame.set_offload(Offload::NONE);
+        assert_eq!(frame.offload(), Offload::NONE);
+    }
+}
+
+#[test]
+fn partial_checksums_are_completed_however_the_frame_is_cut() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        for length in [0, 1, 2, 999, 1400] {
+            for cut in [1usize, 7, 64, 2000] {
+                if length / cut > 1200 {
+                    continue;
+                }
+                let data = payload(length);
+                let mut frame = chained(pool, &packet.bytes(&data), 74, cut);
+                frame.set_offload(Offload { checksum: packet.partial(), gso: None });
+                let mut out = VecDeque::new();
+                settle(frame, &Caps::none(1518), pool, &mut out).unwrap();
+                assert_eq!(out[0].offload(), Offload::NONE);
+                assert_eq!(verified(&out[0].to_vec()), data, "{packet:?} {length} {cut}");
+            }
+        }
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn large_frames_are_cut_into_right_ones() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        for (length, size, cut) in [(65_000, 1440, 2000), (4000, 1000, 333), (3001, 100, 61), (500, 1000, 9)]
+        {
+            let data = payload(length);
+            let mut frame = chained(pool, &packet.bytes(&data), 200, cut);
+            frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)) });
+            let mut out = VecDeque::new();
+            settle(frame, &Caps::none(1518), pool, &mut out).unwrap();
+            assert_eq!(out.len(), length.div_ceil(usize::from(size)));
+            let pieces: Vec<Vec<u8>> = out.iter().map(Mbuf::to_vec).collect();
+            assert_eq!(pieces.iter().flat_map(|piece| verified(piece)).collect::<Vec<u8>>(), data);
+            if packet.is_tcp() {
+                check_tcp(&pieces, usize::from(size));
+            }
+        }
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+fn check_tcp(pieces: &[Vec<u8>], size: usize) {
+    for (index, piece) in pieces.iter().enumerate() {
+        let sliced = SlicedPacket::from_ethernet(piece).unwrap();
+        let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("not TCP") };
+        let last = index + 1 == pieces.len();
+        assert_eq!(tcp.sequence_number(), 0xffff_ff00u32.wrapping_add((index * size) as u32));
+        assert_eq!((tcp.psh(), tcp.fin(), tcp.cwr()), (last, last, index == 0));
+    }
+}
+
+#[test]
+fn a_way_out_that_cuts_itself_gets_the_frame_whole() {
+    let (_serial, pool) = pool();
+    let caps = Caps { checksum: true, tso4: true, tso6: true, uso: true, max_frame: 1518 };
+    for packet in ALL {
+        let bytes = packet.bytes(&payload(9000));
+        let mut frame = pool.alloc_with(&bytes).unwrap();
+        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(1400)) });
+        let mut out = VecDeque::new();
+        settle(frame, &caps, pool, &mut out).unwrap();
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].to_vec(), bytes);
+    }
+}
+
+#[test]
+fn what_cannot_be_settled_is_dropped_with_its_reason_and_leaks_nothing() {
+    let (_serial, pool) = pool();
+    let mut out = VecDeque::new();
+    let packet = Packet::Tcp4;
+    let mut try_size = |size, max| {
+        let mut frame = pool.alloc_with(&packet.bytes(&payload(9000))).unwrap();
+        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)) });
+        settle(frame, &Caps::none(max), pool, &mut out)
+    };
+    assert_eq!(try_size(1, 1518), Err(DropReason::RxMalformed), "more pieces than a pool should give");
+    assert_eq!(try_size(1400, 1000), Err(DropReason::TooBig));
+    let hoard: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).take(2040).collect();
+    assert_eq!(try_size(1000, 1518), Err(DropReason::NoBuffer));
+    drop(hoard);
+    let long = pool.alloc_with(&packet.bytes(&payload(2000))).unwrap();
+    assert_eq!(settle(long, &Caps::none(1518), pool, &mut out), Err(DropReason::TooBig));
+    assert!(out.is_empty());
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn frames_grow_and_shrink_like_plain_buffers() {
+    let (_serial, pool) = pool();
+    let bytes = payload(500);
+    for cut in [100, 333, 500] {
+        let mut frame = chained(pool, &bytes, cut, cut);
+        assert_eq!((frame.to_vec(), frame.total_len()), (bytes.clone(), 500));
+        assert!(frame.prepend(128));
+        assert!(!frame.prepend(1), "the headroom is 128 bytes");
+        assert!(frame.trim_front(128));
+        assert!(!frame.trim_front(cut + 1));
+        assert!(frame.append(3));
+        frame.truncate(501);
+        assert_eq!(frame.to_vec()[499..], [bytes[499], 0]);
+        frame.truncate(70);
+        assert_eq!((frame.segment_count(), frame.to_vec()), (1, bytes[..70].to_vec()));
+        frame.truncate(0);
+        assert_eq!(frame.total_len(), 0);
+    }
+    assert_eq!(pool.in_use(), 0);
+}
