@@ -1,1 +1,29 @@
-//! The cluster as this node needs it, compiled to the fast path's tables
+//! The cluster as this node needs it, compiled to the fast path's tables.
+//!
+//! [`Model`] is fed with objects and ports (`apply`, `delete`, `reset`) in any order, and compiles what changed
+//! since the last time into a [`TableSet`](millrace_fastpath::tables::TableSet). It knows no API client, no
+//! runtime and no clock.
+//!
+//! `object` holds the few fields of Kubernetes objects that matter; `endpoints` says which endpoints of a service
+//! take new connections; `index` finds what a change touches.
+
+#![forbid(unsafe_code)]
+
+mod endpoints;
+mod index;
+mod model;
+mod object;
+mod port;
+mod view;
+
+pub use endpoints::{Choice, Conditions, Policy, choose};
+pub use model::{Model, ModelConfig};
+pub use object::{
+    AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,
+    ObjectName, Pod, PodPhase, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy, Transport,
+};
+pub use port::PortSpec;
+pub use view::{EndpointView, FrontendView, ServicePortName, ServicePortView, ServiceView};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! What belongs together, and what a change touches.
+
+mod addresses;
+mod services;
+
+pub(crate) use addresses::AddressIndex;
+pub(crate) use services::{ServiceIndex, endpoints_of};

@@ -1,0 +1,90 @@
+//! Services and their slices.
+
+use crate::object::{Endpoint, EndpointSlice, ObjectName, Service, ServicePort};
+use millrace_fastpath::tables::Backend;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Services with their slices, and which of them changed.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceIndex {
+    pub(crate) services: BTreeMap<ObjectName, Service>,
+    pub(crate) slices: BTreeMap<ObjectName, EndpointSlice>,
+    /// Names of slices by service, also of services that are not there yet.
+    by_service: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    pub(crate) dirty: BTreeSet<ObjectName>,
+}
+
+impl ServiceIndex {
+    pub(crate) fn apply_service(&mut self, service: Service) {
+        let name = service.name.clone();
+        if self.services.get(&name) != Some(&service) {
+            self.services.insert(name.clone(), service);
+            self.dirty.insert(name);
+        }
+    }
+
+    pub(crate) fn delete_service(&mut self, name: &ObjectName) {
+        if self.services.remove(name).is_some() {
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    pub(crate) fn apply_slice(&mut self, slice: EndpointSlice) {
+        if self.slices.get(&slice.name) == Some(&slice) {
+            return;
+        }
+        // A slice may have moved from one service to another.
+        self.delete_slice(&slice.name.clone());
+        if let Some(service) = slice.service_name() {
+            self.by_service.entry(service.clone()).or_default().insert(slice.name.clone());
+            self.dirty.insert(service);
+        }
+        self.slices.insert(slice.name.clone(), slice);
+    }
+
+    pub(crate) fn delete_slice(&mut self, name: &ObjectName) {
+        let Some(service) = self.slices.remove(name).and_then(|slice| slice.service_name()) else { return };
+        if let Some(names) = self.by_service.get_mut(&service) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_service.remove(&service);
+            }
+        }
+        self.dirty.insert(service);
+    }
+
+    /// Everything is to be looked at again: this node has moved.
+    pub(crate) fn touch_all(&mut self) {
+        self.dirty.extend(self.services.keys().cloned());
+    }
+
+    /// The slices of a service, in the order of their names.
+    pub(crate) fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
+        let names = self.by_service.get(service);
+        names.into_iter().flatten().filter_map(|name| self.slices.get(name)).collect()
+    }
+}
+
+/// The endpoints of a service port, both families, each once. Of several mentions the best conditions count, then
+/// the first slice by name. Ports are matched by name and protocol.
+pub(crate) fn endpoints_of<'a>(
+    slices: &[&'a EndpointSlice],
+    port: &ServicePort,
+) -> BTreeMap<Backend, &'a Endpoint> {
+    let mut found: BTreeMap<Backend, &Endpoint> = BTreeMap::new();
+    for slice in slices {
+        let matching = |candidate: &&crate::object::SlicePort| {
+            candidate.name == port.name && candidate.protocol == port.protocol
+        };
+        for slice_port in slice.ports.iter().filter(matching) {
+            for endpoint in &slice.endpoints {
+                let backend = Backend { address: endpoint.address.into(), port: slice_port.port };
+                let known = found.entry(backend).or_insert(endpoint);
+                if endpoint.conditions.rank() > known.conditions.rank() {
+                    *known = endpoint;
+                }
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,187 @@
+//! The model: objects in, tables out.
+
+mod routes;
+mod services;
+
+use crate::index::{AddressIndex, ServiceIndex};
+use crate::object::{Kind, Namespace, Node, Object, ObjectName};
+use crate::port::PortSpec;
+use millrace_fastpath::port::PortId;
+use millrace_fastpath::tables::{Balancing, Gateway, TableSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+pub(crate) use services::Programmed;
+
+/// What does not change while the model lives.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    /// The name of this node.
+    pub node: String,
+    /// The router that pods see.
+    pub gateway: Gateway,
+    /// How connections are spread over endpoints.
+    pub balancing: Balancing,
+}
+
+/// The cluster as this node needs it.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) config: ModelConfig,
+    pub(crate) services: ServiceIndex,
+    pub(crate) addresses: AddressIndex,
+    nodes: BTreeMap<ObjectName, Node>,
+    namespaces: BTreeMap<ObjectName, Namespace>,
+    pub(crate) programmed: Programmed,
+    routes: routes::Routes,
+    tables: TableSet,
+    /// Set when this node's own addresses changed.
+    node_moved: bool,
+}
+
+impl Model {
+    /// A model of a cluster of which nothing is known yet.
+    pub fn new(config: ModelConfig) -> Self {
+        Model {
+            tables: TableSet::empty(config.gateway),
+            services: ServiceIndex::default(),
+            addresses: AddressIndex::default(),
+            nodes: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            programmed: Programmed::default(),
+            routes: routes::Routes::default(),
+            // The gateway's addresses are this node's from the beginning.
+            node_moved: true,
+            config,
+        }
+    }
+
+    /// Adds or replaces an object.
+    pub fn apply(&mut self, object: Object) {
+        match object {
+            Object::Pod(pod) => self.addresses.apply_pod(pod),
+            Object::Service(service) => self.services.apply_service(service),
+            Object::EndpointSlice(slice) => self.services.apply_slice(slice),
+            Object::Node(node) => self.apply_node(node),
+            Object::Namespace(namespace) => {
+                self.namespaces.insert(namespace.name.clone(), namespace);
+            }
+        }
+    }
+
+    /// Removes an object, if it is there.
+    pub fn delete(&mut self, kind: Kind, name: &ObjectName) {
+        match kind {
+            Kind::Pod => self.addresses.delete_pod(name),
+            Kind::Service => self.services.delete_service(name),
+            Kind::EndpointSlice => self.services.delete_slice(name),
+            Kind::Node => {
+                let before = self.own_place();
+                self.nodes.remove(name);
+                self.note_move(before);
+            }
+            Kind::Namespace => {
+                self.namespaces.remove(name);
+            }
+        }
+    }
+
+    /// Replaces all objects of a kind. Objects of another kind in the list are ignored.
+    pub fn reset(&mut self, kind: Kind, objects: Vec<Object>) {
+        let objects: Vec<Object> = objects.into_iter().filter(|object| object.kind() == kind).collect();
+        let kept: BTreeSet<ObjectName> = objects.iter().map(|object| object.name().clone()).collect();
+        for name in self.names(kind).into_iter().filter(|name| !kept.contains(name)) {
+            self.delete(kind, &name);
+        }
+        for object in objects {
+            self.apply(object);
+        }
+    }
+
+    /// Adds or replaces a port.
+    pub fn apply_port(&mut self, port: PortSpec) {
+        self.addresses.apply_port(port);
+    }
+
+    /// Removes a port, if it is there.
+    pub fn delete_port(&mut self, id: PortId) {
+        self.addresses.delete_port(id);
+    }
+
+    /// How many objects there are.
+    pub fn objects(&self) -> usize {
+        [Kind::Pod, Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Namespace]
+            .into_iter()
+            .map(|kind| self.count(kind))
+            .sum()
+    }
+
+    /// Whether anything changed since the last compilation that tables may depend on.
+    pub fn has_changes(&self) -> bool {
+        self.node_moved || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
+    }
+
+    /// The tables for what is known now. The cost is that of what changed since the last time; the rest is shared
+    /// with the tables of then. When nothing changed, the version is that of then, too.
+    pub fn compile(&mut self) -> TableSet {
+        if !self.has_changes() {
+            return self.tables.clone();
+        }
+        let routes_stale = self.compile_routes();
+        let services_stale = self.compile_services();
+        if routes_stale || services_stale {
+            // Generations may wrap: a flow would have to sleep through four thousand million of them.
+            self.tables.epoch = self.tables.epoch.wrapping_add(1);
+        }
+        self.tables.version += 1;
+        self.tables.clone()
+    }
+
+    fn apply_node(&mut self, node: Node) {
+        let before = self.own_place();
+        self.nodes.insert(node.name.clone(), node);
+        self.note_move(before);
+    }
+
+    pub(crate) fn own_node(&self) -> Option<&Node> {
+        self.nodes.get(&ObjectName::cluster_wide(self.config.node.clone()))
+    }
+
+    /// What other compilations depend on of this node.
+    fn own_place(&self) -> Option<(Option<String>, Vec<IpAddr>)> {
+        self.own_node().map(|node| (node.zone.clone(), node.addresses.clone()))
+    }
+
+    fn note_move(&mut self, before: Option<(Option<String>, Vec<IpAddr>)>) {
+        let after = self.own_place();
+        if before == after {
+            return;
+        }
+        self.node_moved = true;
+        let zone =
+            |place: &Option<(Option<String>, Vec<IpAddr>)>| place.as_ref().and_then(|(zone, _)| zone.clone());
+        if zone(&before) != zone(&after) {
+            self.services.touch_all();
+        }
+    }
+
+    fn names(&self, kind: Kind) -> Vec<ObjectName> {
+        match kind {
+            Kind::Pod => self.addresses.pods.keys().cloned().collect(),
+            Kind::Service => self.services.services.keys().cloned().collect(),
+            Kind::EndpointSlice => self.services.slices.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().cloned().collect(),
+            Kind::Namespace => self.namespaces.keys().cloned().collect(),
+        }
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Pod => self.addresses.pods.len(),
+            Kind::Service => self.services.services.len(),
+            Kind::EndpointSlice => self.services.slices.len(),
+            Kind::Node => self.nodes.len(),
+            Kind::Namespace => self.namespaces.len(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Ports and addresses to the port and route tables.
+
+use super::Model;
+use crate::port::PortSpec;
+use ipnet::IpNet;
+use millrace_fastpath::port::PortId;
+use millrace_fastpath::tables::{Adjacency, AdjacencyId, PortInfo, Route, RouteTable};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What the tables hold of ports and routes.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    programmed: BTreeMap<PortId, ProgrammedPort>,
+    /// Who wants a prefix. The lowest port number has it: ports that are there stay undisturbed by newcomers.
+    claims: BTreeMap<IpNet, BTreeSet<PortId>>,
+    /// This node's own addresses.
+    local: BTreeSet<IpNet>,
+}
+
+#[derive(Debug)]
+struct ProgrammedPort {
+    adjacency: AdjacencyId,
+    spec: PortSpec,
+    prefixes: BTreeSet<IpNet>,
+}
+
+impl Model {
+    /// Brings ports and routes up to date. True when a cached verdict may have become wrong.
+    pub(super) fn compile_routes(&mut self) -> bool {
+        let mut stale = false;
+        let mut touched = BTreeSet::new();
+        for id in std::mem::take(&mut self.addresses.dirty) {
+            stale |= self.compile_port(id, &mut touched);
+        }
+        if std::mem::take(&mut self.node_moved) {
+            let local = self.local_addresses();
+            touched.extend(local.symmetric_difference(&self.routes.local).copied());
+            self.routes.local = local;
+        }
+        for prefix in touched {
+            stale |= self.compile_prefix(prefix);
+        }
+        stale
+    }
+
+    fn compile_port(&mut self, id: PortId, touched: &mut BTreeSet<IpNet>) -> bool {
+        let wanted =
+            self.addresses.ports.get(&id).map(|spec| (spec.clone(), self.addresses.prefixes_of(spec)));
+        let former = self.routes.programmed.remove(&id);
+        if let Some(former) = &former {
+            for prefix in &former.prefixes {
+                if let Some(claims) = self.routes.claims.get_mut(prefix) {
+                    claims.remove(&id);
+                }
+                touched.insert(*prefix);
+            }
+        }
+        let Some((spec, prefixes)) = wanted else {
+            if let Some(former) = &former {
+                self.tables.ports.remove(id);
+                self.tables.routes.remove_adjacency(former.adjacency);
+            }
+            return former.is_some();
+        };
+        let same = |former: &ProgrammedPort| {
+            (former.spec.mac, former.spec.mtu, former.spec.spoof_check)
+                == (spec.mac, spec.mtu, spec.spoof_check)
+        };
+        let unchanged = former.as_ref().filter(|former| same(former)).map(|former| former.adjacency);
+        let adjacency = unchanged.unwrap_or_else(|| self.add_port(&spec, former.as_ref(), touched));
+        for prefix in &prefixes {
+            self.routes.claims.entry(*prefix).or_default().insert(id);
+            touched.insert(*prefix);
+        }
+        let changed = former.is_some() && unchanged.is_none();
+        self.routes.programmed.insert(id, ProgrammedPort { adjacency, spec, prefixes });
+        changed
+    }
+
+    fn add_port(
+        &mut self,
+        spec: &PortSpec,
+        former: Option<&ProgrammedPort>,
+        touched: &mut BTreeSet<IpNet>,
+    ) -> AdjacencyId {
+        let info = PortInfo { mac: spec.mac, mtu: spec.mtu, spoof_check: spec.spoof_check };
+        self.tables.ports.insert(spec.id, info);
+        if let Some(former) = former {
+            self.tables.routes.remove_adjacency(former.adjacency);
+            touched.extend(&former.prefixes);
+        }
+        self.tables.routes.add_adjacency(Adjacency {
+            port: spec.id,
+            mtu: spec.mtu,
+            destination_mac: spec.mac,
+            source_mac: self.config.gateway.mac,
+        })
+    }
+
+    /// Sets the route of one prefix to its owner. True when packets may have gone another way before.
+    fn compile_prefix(&mut self, prefix: IpNet) -> bool {
+        let claims = self.routes.claims.get(&prefix);
+        if claims.is_some_and(BTreeSet::is_empty) {
+            self.routes.claims.remove(&prefix);
+        }
+        let owner = self.routes.claims.get(&prefix).and_then(BTreeSet::first);
+        let wanted = match owner.and_then(|owner| self.routes.programmed.get(owner)) {
+            Some(port) => Some(Route::Via(port.adjacency)),
+            None => self.routes.local.contains(&prefix).then_some(Route::Local),
+        };
+        let routes = &mut self.tables.routes;
+        let before = exact(routes, prefix);
+        if before == wanted {
+            return false;
+        }
+        // Even a new route may take over from a shorter one.
+        let covered = before.is_some() || routes.lookup(prefix.addr().into()).is_some();
+        match wanted {
+            Some(route) => routes.insert(prefix, route),
+            None => routes.remove(prefix),
+        };
+        covered
+    }
+
+    /// The gateway's addresses, and those of this node.
+    fn local_addresses(&self) -> BTreeSet<IpNet> {
+        let gateway = [IpAddr::V4(self.config.gateway.ipv4), IpAddr::V6(self.config.gateway.ipv6)];
+        let node = self.own_node().map_or(&[][..], |node| &node.addresses);
+        gateway.iter().chain(node).map(|&address| IpNet::from(address)).collect()
+    }
+}
+
+/// The route of this very prefix.
+fn exact(routes: &mut RouteTable, prefix: IpNet) -> Option<Route> {
+    // The table has no exact look-up for readers, who never need one.
+    let route = routes.remove(prefix)?;
+    routes.insert(prefix, route);
+    Some(route)
+}

@@ -1,0 +1,58 @@
+//! Pods.
+
+use super::{Labels, ObjectName, Transport};
+use std::net::IpAddr;
+
+/// A pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its labels.
+    pub labels: Labels,
+    /// The node that it is scheduled to.
+    pub node: Option<String>,
+    /// Whether it lives in the node's own network namespace.
+    pub host_network: bool,
+    /// Where it is in its life.
+    pub phase: PodPhase,
+    /// `status.podIPs`: at most one address a family.
+    pub ips: Vec<IpAddr>,
+    /// The ports that its containers declare.
+    pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// The addresses that are its own and in use: none of a finished pod, and none that are the node's.
+    pub fn own_ips(&self) -> &[IpAddr] {
+        let finished = matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed);
+        if finished || self.host_network { &[] } else { &self.ips }
+    }
+}
+
+/// Where a pod is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PodPhase {
+    /// Accepted, not yet running.
+    #[default]
+    Pending,
+    /// Running.
+    Running,
+    /// All containers have ended well.
+    Succeeded,
+    /// All containers have ended, not all well.
+    Failed,
+    /// The node does not tell.
+    Unknown,
+}
+
+/// A port that a container declares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerPort {
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// The protocol.
+    pub protocol: Transport,
+    /// The number.
+    pub port: u16,
+}

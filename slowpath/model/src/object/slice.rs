@@ -1,0 +1,69 @@
+//! Slices of the endpoints of a service.
+
+use super::{ObjectName, Transport};
+use crate::endpoints::Conditions;
+use std::net::IpAddr;
+
+/// A slice of the endpoints of a service: one address family, the same ports for all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSlice {
+    /// Its name.
+    pub name: ObjectName,
+    /// The service, by the label `kubernetes.io/service-name`; in the slice's own namespace.
+    pub service: Option<String>,
+    /// The family of all its addresses.
+    pub family: AddressFamily,
+    /// Whether it belongs to a headless service: label `service.kubernetes.io/headless`.
+    pub headless: bool,
+    /// The ports of every endpoint.
+    pub ports: Vec<SlicePort>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl EndpointSlice {
+    /// The service whose endpoints these are, if this node has to know.
+    pub fn service_name(&self) -> Option<ObjectName> {
+        let name = self.service.as_ref().filter(|_| !self.headless)?;
+        Some(ObjectName::new(self.name.namespace.clone(), name.clone()))
+    }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A port of all endpoints of a slice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlicePort {
+    /// The name of the service's port; empty if it has none.
+    pub name: String,
+    /// The protocol.
+    pub protocol: Transport,
+    /// The number at the endpoints.
+    pub port: u16,
+}
+
+/// An endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The first address: the others mean the same endpoint and are not used, as upstream does it.
+    pub address: IpAddr,
+    /// Whether it takes connections.
+    pub conditions: Conditions,
+    /// The node that it is on.
+    pub node: Option<String>,
+    /// The zone that it is in.
+    pub zone: Option<String>,
+    /// `hints.forNodes`.
+    pub for_nodes: Vec<String>,
+    /// `hints.forZones`.
+    pub for_zones: Vec<String>,
+    /// The pod behind it.
+    pub pod: Option<ObjectName>,
+}

@@ -1,0 +1,31 @@
+//! Where things are: nodes and namespaces.
+
+use super::{Labels, ObjectName};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// Its name; the namespace is empty.
+    pub name: ObjectName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its zone: label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// Its addresses, `InternalIP` before `ExternalIP`.
+    pub addresses: Vec<IpAddr>,
+    /// The ranges of its pods' addresses.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Whether it is about to go: being deleted, or tainted so by the cluster autoscaler.
+    pub leaving: bool,
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Namespace {
+    /// Its name; the namespace is empty.
+    pub name: ObjectName,
+    /// Its labels.
+    pub labels: Labels,
+}
