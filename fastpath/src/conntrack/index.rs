@@ -1,14 +1,18 @@
 //! From a key's hash to its entry: buckets of one cache line, two choices each, without locks.
 //!
 //! A bucket has eight slots of 64 bits: the hash's upper half as tag, and the entry's number. A key may stand in
-//! either of two buckets; it is put into the first unless that is full. At the load for which the table is sized
-//! (at most half of all slots) both being full is a matter of once in billions, and then an insertion fails.
+//! either of two buckets; it is put into the first unless that is full. When both are full, a neighbour is moved to
+//! its other bucket: at the load for which the table is sized (at most half of all slots) there always is one.
 //!
 //! **Insertion.** Two workers may insert the same key at once (both directions' first packets, a retransmission on
 //! another queue). Exactly one may win. A worker *claims* a slot with the pending mark set, then looks through
 //! both buckets for others with its key: a live one wins over it; of two pending ones that in the earlier slot wins,
 //! and kills the other by emptying its slot. It then *commits* by turning its own mark off with a compare-and-swap,
 //! which fails if it was killed meanwhile. Lookups see live slots only. No step waits for another worker.
+//!
+//! **Moving.** The entry is put into a free slot of its other bucket and then taken out of its own; for a moment it
+//! stands in both. A lookup that meets a move may miss the key, and goes on to insert it; an insertion looks at the
+//! first bucket again at the end, and so does not.
 
 use super::entry::EntryRef;
 use super::line::Line;
@@ -68,8 +72,13 @@ impl<'a> Index<'a> {
     /// The other bucket: derived from the tag, so that it is the same seen from either.
     #[inline(always)]
     fn second(&self, hash: u64) -> usize {
-        let offset = ((hash >> 32).wrapping_mul(0x5bd1_e995) >> 8) | 1;
-        (hash ^ offset) as usize & (self.buckets.len() - 1)
+        self.other(self.first(hash), hash >> 32)
+    }
+
+    #[inline(always)]
+    fn other(&self, bucket: usize, tag: u64) -> usize {
+        let offset = (tag.wrapping_mul(0x5bd1_e995) >> 8) | 1;
+        (bucket ^ offset as usize) & (self.buckets.len() - 1)
     }
 
     /// Starts to load the bucket in which the key most likely is.
@@ -112,7 +121,11 @@ impl<'a> Index<'a> {
         is_key: impl Fn(EntryRef) -> bool,
     ) -> Result<Claim, Inserted> {
         let value = hash >> 32 << 32 | PENDING | u64::from(entry.0 + 1);
-        let slot = self.take_free(hash, value).ok_or(Inserted::Full)?;
+        let slot = self.take_free(hash, value).or_else(|| {
+            self.make_room(hash);
+            self.take_free(hash, value)
+        });
+        let slot = slot.ok_or(Inserted::Full)?;
         let claim = Claim { slot, value };
         match self.settle(hash, claim, is_key) {
             None => Ok(claim),
@@ -137,16 +150,39 @@ impl<'a> Index<'a> {
     /// Takes a live entry out. False when it was not there.
     pub(super) fn remove(&self, hash: u64, entry: EntryRef) -> bool {
         let value = hash >> 32 << 32 | u64::from(entry.0 + 1);
-        self.slots(hash).any(|slot| self.load(slot) == value && self.swap(slot, value, EMPTY))
+        // In both buckets, in case it is being moved.
+        self.slots(hash).filter(|&slot| self.load(slot) == value && self.swap(slot, value, EMPTY)).count() > 0
     }
 
     fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {
         self.slots(hash).find(|&slot| self.load(slot) == EMPTY && self.swap(slot, EMPTY, value))
     }
 
+    /// Moves one entry of the two buckets of a hash to that entry's other bucket, if any has room there.
+    #[cold]
+    fn make_room(&self, hash: u64) {
+        for from in self.slots(hash) {
+            let value = self.load(from);
+            if live_entry(value).is_none() {
+                continue;
+            }
+            let bucket = self.other(from.bucket, value >> 32);
+            let mut places = (0..Line::WORDS).map(|place| Slot { bucket, place });
+            let Some(to) = places.find(|&to| self.load(to) == EMPTY && self.swap(to, EMPTY, value)) else {
+                continue;
+            };
+            if self.swap(from, value, EMPTY) {
+                return;
+            }
+            // It was removed meanwhile: so is the copy.
+            self.swap(to, value, EMPTY);
+        }
+    }
+
     /// Looks for rivals of a claim. `None`: the claim stands.
     fn settle(&self, hash: u64, claim: Claim, is_key: impl Fn(EntryRef) -> bool) -> Option<Inserted> {
-        for slot in self.slots(hash).filter(|&slot| slot != claim.slot) {
+        let once_more = self.slots(hash).take(Line::WORDS);
+        for slot in self.slots(hash).chain(once_more).filter(|&slot| slot != claim.slot) {
             loop {
                 let value = self.load(slot);
                 let Some(entry) = entry_of(value).filter(|_| value >> 32 == hash >> 32) else { break };

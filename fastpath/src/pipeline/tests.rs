@@ -1,1 +1,9 @@
+//! Packet paths, one module each. Every test says which counters moved; [`Node::check`] says that no other did.
 
+mod addresses_and_neighbours;
+mod answers;
+mod established;
+mod fixture;
+mod fragments_and_errors;
+mod hostile;
+mod services;

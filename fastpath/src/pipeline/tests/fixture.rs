@@ -1,0 +1,350 @@
+//! A node with two pods and a service, its packets, and an account of what moved.
+//!
+//! ```text
+//!   pod A (port 1)  10.0.0.1  fd00::1 ─┐
+//!                                      ├─ node (gateway 169.254.1.1, fe80::1)
+//!   pod B (port 2)  10.0.0.2  fd00::2 ─┘
+//!   service 10.96.0.1 / fd96::1, port 80 ─► pod B, port 8080 (TCP, UDP, SCTP)
+//! ```
+
+use crate::conntrack::{FlowTable, FlowTableConfig, Line, Timeouts};
+use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
+use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
+use crate::sync::{Domain, Reader, Region};
+use crate::tables::{
+    Adjacency, AdjacencyId, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, PortInfo, Route,
+    ServiceId, TableSet, WhenEmpty,
+};
+use crate::wire::MacAddr;
+use etherparse::PacketBuilder;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub(super) const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+pub(super) const A: PortId = PortId(1);
+pub(super) const B: PortId = PortId(2);
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const SCTP: u8 = 132;
+
+/// Everything that left a port, in order, and why frames were dropped.
+#[derive(Default)]
+pub(super) struct Sink {
+    pub(super) sent: Vec<(PortId, BufferFrame)>,
+    pub(super) dropped: Vec<DropReason>,
+}
+
+impl Egress<BufferFrame> for Sink {
+    fn send(&mut self, port: PortId, frame: BufferFrame) {
+        self.sent.push((port, frame));
+    }
+
+    fn drop_frame(&mut self, reason: DropReason, _frame: BufferFrame) {
+        self.dropped.push(reason);
+    }
+}
+
+pub(super) struct Node {
+    pub(super) tables: TableSet,
+    pub(super) pipeline: Pipeline,
+    pub(super) sink: Sink,
+    pub(super) now: Nanos,
+    counters: Arc<WorkerCounters>,
+    expected: HashMap<&'static str, u64>,
+    reader: Reader,
+}
+
+/// The addresses of pod A, pod B, the service and the gateway in one family.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Net {
+    pub(super) a: IpAddr,
+    pub(super) b: IpAddr,
+    pub(super) vip: IpAddr,
+    pub(super) gateway: IpAddr,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn families() -> [Net; 2] {
+    [
+        Net { a: ip("10.0.0.1"), b: ip("10.0.0.2"), vip: ip("10.96.0.1"), gateway: ip("169.254.1.1") },
+        Net { a: ip("fd00::1"), b: ip("fd00::2"), vip: ip("fd96::1"), gateway: ip("fe80::1") },
+    ]
+}
+
+pub(super) fn mac_of(port: PortId) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, port.0 as u8])
+}
+
+impl Node {
+    pub(super) fn new() -> Node {
+        let domain = Domain::new(2);
+        let connections = 4096;
+        let config = FlowTableConfig { connections, secret: [11, 22, 33, 44], timeouts: Timeouts::default() };
+        let memory = Region::from_heap(Line::zeroed(FlowTable::lines(connections)));
+        let flows = Arc::new(FlowTable::try_new(config, memory, &domain).unwrap());
+        let counters = Arc::new(WorkerCounters::default());
+        let mut reader = domain.register().unwrap();
+        reader.online();
+        Node {
+            tables: tables(),
+            pipeline: Pipeline::new(flows, counters.clone(), 7),
+            sink: Sink::default(),
+            now: Nanos(1 << 40),
+            counters,
+            expected: HashMap::new(),
+            reader,
+        }
+    }
+
+    /// Runs one frame that arrived by a port; gives what left, if anything.
+    pub(super) fn run(&mut self, port: PortId, frame: BufferFrame) -> Option<(PortId, BufferFrame)> {
+        let mut burst = Burst::new();
+        burst.push(frame);
+        let before = self.sink.sent.len();
+        self.pipeline.run(&self.tables, port, &mut burst, self.now, &mut self.sink);
+        assert!(burst.is_empty());
+        self.pipeline.maintain(self.now);
+        self.reader.quiesce();
+        self.expect(WorkerCounter::Frames, 1);
+        (self.sink.sent.len() > before).then(|| self.sink.sent.pop().unwrap())
+    }
+
+    /// Says that a counter has moved.
+    pub(super) fn expect(&mut self, counter: WorkerCounter, by: u64) {
+        let name = WorkerCounter::ALL[counter as usize].1;
+        *self.expected.entry(name).or_default() += by;
+    }
+
+    /// Checks all counters against what was expected, and the drops in their order.
+    #[track_caller]
+    pub(super) fn check(&mut self, drops: &[DropReason]) {
+        for (counter, name) in WorkerCounter::ALL {
+            let expected = self.expected.get(name).copied().unwrap_or(0);
+            assert_eq!(self.counters.get(counter), expected, "counter {name}");
+        }
+        assert_eq!(self.sink.dropped, drops);
+    }
+
+    pub(super) fn answered_drops(&self, reason: DropReason) -> u64 {
+        self.counters.drops(reason)
+    }
+
+    pub(super) fn flows(&self) -> usize {
+        self.pipeline.tracker().table().flows(self.now.ticks()).count()
+    }
+
+    /// Gives the service these backends, all of them serving.
+    pub(super) fn set_backends(&mut self, backends: &[(IpAddr, u16)]) {
+        let backends: Vec<Backend> =
+            backends.iter().map(|&(address, port)| Backend { address: address.into(), port }).collect();
+        for net in families() {
+            let own: Vec<Backend> = backends
+                .iter()
+                .copied()
+                .filter(|backend| backend.address.is_v4() == net.vip.is_ipv4())
+                .collect();
+            for protocol in [TCP, UDP, SCTP] {
+                let key = FrontendKey { address: net.vip.into(), port: 80, protocol };
+                let service = ServiceId(u32::from(protocol));
+                let former = self.tables.services.insert(
+                    key,
+                    Frontend {
+                        service,
+                        backends: Arc::new(BackendSet::new(own.clone(), Balancing::Maglev)),
+                        when_empty: WhenEmpty::Reject,
+                    },
+                );
+                for old in former.iter().flat_map(|frontend| frontend.backends.backends()) {
+                    self.tables.services.set_serving(service, *old, false);
+                }
+                for new in &own {
+                    self.tables.services.set_serving(service, *new, true);
+                }
+            }
+        }
+        self.tables.epoch += 1;
+    }
+}
+
+fn tables() -> TableSet {
+    let gateway =
+        Gateway { mac: GATEWAY_MAC, ipv4: "169.254.1.1".parse().unwrap(), ipv6: "fe80::1".parse().unwrap() };
+    let mut tables = TableSet::empty(gateway);
+    for net in families() {
+        for (port, address) in [(A, net.a), (B, net.b)] {
+            let info = PortInfo { mac: mac_of(port), mtu: 1500, spoof_check: true };
+            tables.ports.insert(port, info);
+            let id = tables.routes.add_adjacency(Adjacency {
+                port,
+                mtu: 1500,
+                destination_mac: mac_of(port),
+                source_mac: GATEWAY_MAC,
+            });
+            tables.routes.insert(address.into(), Route::Via(id));
+        }
+        tables.routes.insert(net.gateway.into(), Route::Local);
+    }
+    assert_ne!(tables.routes.lookup(families()[0].a.into()), Some(Route::Via(AdjacencyId(9))));
+    let mut node_tables = tables;
+    for net in families() {
+        for protocol in [TCP, UDP, SCTP] {
+            let backend = Backend { address: net.b.into(), port: 8080 };
+            let service = ServiceId(u32::from(protocol));
+            node_tables.services.insert(
+                FrontendKey { address: net.vip.into(), port: 80, protocol },
+                Frontend {
+                    service,
+                    backends: Arc::new(BackendSet::new(vec![backend], Balancing::Maglev)),
+                    when_empty: WhenEmpty::Reject,
+                },
+            );
+            node_tables.services.set_serving(service, backend, true);
+        }
+    }
+    node_tables
+}
+
+/// One packet, to be built.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
+    pub(super) from: PortId,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) protocol: u8,
+    pub(super) ports: (u16, u16),
+    pub(super) ttl: u8,
+    pub(super) flags: &'static str,
+    pub(super) payload: usize,
+}
+
+impl Packet {
+    pub(super) fn new(
+        from: PortId,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        ports: (u16, u16),
+    ) -> Self {
+        Packet { from, source, destination, protocol, ports, ttl: 64, flags: "S", payload: 10 }
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let ethernet = PacketBuilder::ethernet2(mac_of(self.from).0, GATEWAY_MAC.0);
+        let ip = match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                ethernet.ipv4(source.octets(), destination.octets(), self.ttl)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                ethernet.ipv6(source.octets(), destination.octets(), self.ttl)
+            }
+            other => panic!("{other:?}"),
+        };
+        let payload: Vec<u8> = (0..self.payload).map(|byte| byte as u8).collect();
+        let mut bytes = Vec::new();
+        let (source, destination) = self.ports;
+        match self.protocol {
+            UDP => ip.udp(source, destination).write(&mut bytes, &payload).unwrap(),
+            TCP => {
+                let mut tcp = ip.tcp(source, destination, 1000, 4000);
+                for flag in self.flags.chars() {
+                    tcp = match flag {
+                        'S' => tcp.syn(),
+                        'A' => tcp.ack(2000),
+                        'F' => tcp.fin(),
+                        'R' => tcp.rst(),
+                        _ => panic!("{flag}"),
+                    };
+                }
+                tcp.write(&mut bytes, &payload).unwrap();
+            }
+            SCTP => {
+                let mut sctp = Vec::new();
+                sctp.extend(source.to_be_bytes());
+                sctp.extend(destination.to_be_bytes());
+                sctp.extend([0; 8]);
+                sctp.extend(&payload);
+                let crc = crate::wire::crc32c::crc32c(&sctp);
+                sctp[8..12].copy_from_slice(&crc.to_le_bytes());
+                ip.write(&mut bytes, etherparse::IpNumber(SCTP), &sctp).unwrap();
+            }
+            1 => ip.icmpv4_echo_request(source, 1).write(&mut bytes, &payload).unwrap(),
+            58 => ip.icmpv6_echo_request(source, 1).write(&mut bytes, &payload).unwrap(),
+            other => panic!("{other}"),
+        }
+        bytes
+    }
+
+    pub(super) fn frame(&self) -> BufferFrame {
+        BufferFrame::new(&self.bytes())
+    }
+}
+
+/// What an independent parser finds in a frame, after it has checked every checksum.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    pub(super) macs: ([u8; 6], [u8; 6]),
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) ports: (u16, u16),
+    pub(super) ttl: u8,
+    pub(super) payload: Vec<u8>,
+}
+
+#[track_caller]
+pub(super) fn see(frame: &BufferFrame) -> Seen {
+    use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+    let headers = PacketHeaders::from_ethernet_slice(frame.head()).unwrap();
+    let payload = headers.payload.slice().to_vec();
+    let Some(etherparse::LinkHeader::Ethernet2(link)) = headers.link else { panic!("no Ethernet header") };
+    let (source, destination, ttl) = match headers.net.as_ref().unwrap() {
+        NetHeaders::Ipv4(ip, _) => {
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum(), "IPv4 header checksum");
+            (IpAddr::from(ip.source), IpAddr::from(ip.destination), ip.time_to_live)
+        }
+        NetHeaders::Ipv6(ip, _) => (IpAddr::from(ip.source), IpAddr::from(ip.destination), ip.hop_limit),
+        other => panic!("{other:?}"),
+    };
+    let mut ports = (0, 0);
+    let mut body = payload.clone();
+    match (headers.transport, headers.net.as_ref().unwrap()) {
+        (Some(TransportHeader::Udp(udp)), NetHeaders::Ipv4(ip, _)) => {
+            assert_eq!(udp.checksum, udp.calc_checksum_ipv4(ip, &payload).unwrap(), "UDP checksum");
+            ports = (udp.source_port, udp.destination_port);
+        }
+        (Some(TransportHeader::Udp(udp)), NetHeaders::Ipv6(ip, _)) => {
+            assert_eq!(udp.checksum, udp.calc_checksum_ipv6(ip, &payload).unwrap(), "UDP checksum");
+            ports = (udp.source_port, udp.destination_port);
+        }
+        (Some(TransportHeader::Tcp(tcp)), NetHeaders::Ipv4(ip, _)) => {
+            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(ip, &payload).unwrap(), "TCP checksum");
+            ports = (tcp.source_port, tcp.destination_port);
+        }
+        (Some(TransportHeader::Tcp(tcp)), NetHeaders::Ipv6(ip, _)) => {
+            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv6(ip, &payload).unwrap(), "TCP checksum");
+            ports = (tcp.source_port, tcp.destination_port);
+        }
+        (Some(TransportHeader::Icmpv4(icmp)), _) => {
+            assert_eq!(icmp.checksum, icmp.icmp_type.calc_checksum(&payload), "ICMP checksum");
+        }
+        (Some(TransportHeader::Icmpv6(icmp)), NetHeaders::Ipv6(ip, _)) => {
+            let wanted = icmp.icmp_type.calc_checksum(ip.source, ip.destination, &payload).unwrap();
+            assert_eq!(icmp.checksum, wanted, "ICMPv6 checksum");
+        }
+        (None, _) if payload.len() >= 12 => {
+            // SCTP, which etherparse does not know.
+            ports =
+                (u16::from_be_bytes([payload[0], payload[1]]), u16::from_be_bytes([payload[2], payload[3]]));
+            let mut zeroed = payload.clone();
+            zeroed[8..12].fill(0);
+            let crc = crate::wire::crc32c::crc32c(&zeroed);
+            assert_eq!(payload[8..12], crc.to_le_bytes(), "SCTP checksum");
+            body = payload[12..].to_vec();
+        }
+        other => panic!("{other:?}"),
+    }
+    Seen { macs: (link.destination, link.source), source, destination, ports, ttl, payload: body }
+}
