@@ -2,7 +2,12 @@
 
 mod checksum;
 pub mod device;
+pub mod dpdk;
 pub mod eal;
 pub mod gso;
+mod interface;
 pub mod mbuf;
 pub mod mempool;
+pub mod tap;
+pub mod vhost;
+pub mod xdp;

@@ -133,7 +133,7 @@ extern "C" fn vring_state_changed(vid: c_int, ring: u16, enable: c_int) -> c_int
 
 /// Watches the kicks of a ring that the guest sends by.
 fn watch(shared: &Shared, vid: c_int, ring: u16) {
-    if ring % 2 == 0 {
+    if ring.is_multiple_of(2) {
         return;
     }
     let mut vring = sys::rte_vhost_vring::default();
