@@ -6,12 +6,12 @@
 
 mod pods;
 
+use millrace_fastpath::port::PortCounters;
 use millrace_ffi::device::Link;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
 use millrace_ffi::tap::{self, TapConfig, TapError, TapPools};
 use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig};
-use millrace_fastpath::port::PortCounters;
-use pods::{Namespace, Wire, assert_all_back, configure, eal, tcp, unique, veth};
+use pods::{Namespace, Wire, alone, assert_all_back, configure, eal, open_files, tcp, unique, veth};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ fn config(name: &str, queues: u32) -> TapConfig {
 
 #[test]
 fn large_frames_cross_two_taps_whole() {
+    let _alone = alone();
     let (node, a, b) = (Namespace::new("node"), Namespace::new("a"), Namespace::new("b"));
     let (small, pools) = pools(127);
     let counters = Arc::new(PortCounters::default());
@@ -56,6 +57,7 @@ fn large_frames_cross_two_taps_whole() {
 
 #[test]
 fn a_tap_and_a_veth_exchange_tcp_both_ways() {
+    let _alone = alone();
     let (node, a, b) = (Namespace::new("node"), Namespace::new("a"), Namespace::new("b"));
     let (small, pools) = pools(127);
     let name = unique("arena");
@@ -79,9 +81,11 @@ fn a_tap_and_a_veth_exchange_tcp_both_ways() {
 
 #[test]
 fn a_hundred_open_and_close_cycles_leave_no_interface() {
+    let _alone = alone();
     let node = Namespace::new("node");
     let (small, pools) = pools(31);
     let counters = Arc::new(PortCounters::default());
+    let before = open_files();
     node.within(|| {
         for _ in 0..100 {
             let (opened, port) = tap::open_port(&config("t0", 2), &pools, &counters).unwrap();
@@ -90,9 +94,10 @@ fn a_hundred_open_and_close_cycles_leave_no_interface() {
             let taken = tap::open(&config("t0", 1), &pools, &counters).err().unwrap();
             assert!(taken.to_string().starts_with("tap t0 queue 0: creating the interface"), "{taken}");
             drop(opened);
-            assert!(!std::path::Path::new("/sys/class/net/t0").exists());
+            assert!(nix::net::if_::if_nametoindex("t0").is_err());
         }
     });
+    assert_eq!(open_files(), before);
     assert_all_back(&small);
     assert!(matches!(tap::open(&config("", 1), &pools, &counters), Err(TapError::Name { .. })));
 }

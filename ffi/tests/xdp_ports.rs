@@ -6,9 +6,9 @@
 
 mod pods;
 
-use millrace_ffi::xdp::{self, Arena, ArenaConfig, Owner, Take, Transport, XdpConfig, XdpError, XdpMode};
 use millrace_fastpath::port::{Burst, PortCounters};
-use pods::{Namespace, Wire, assert_all_back, eal, tcp, unique, veth};
+use millrace_ffi::xdp::{self, Arena, ArenaConfig, Owner, Take, Transport, XdpConfig, XdpError, XdpMode};
+use pods::{Namespace, Wire, alone, assert_all_back, eal, open_files, tcp, unique, veth};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ fn arena(chunks: u32) -> Arena {
 }
 
 fn tcp_crosses(mode: XdpMode) {
+    let _alone = alone();
     let (node, a, b) = (Namespace::new("node"), Namespace::new("a"), Namespace::new("b"));
     veth(&node, "va", &a, "10.77.0.1/24");
     veth(&node, "vb", &b, "10.77.0.2/24");
@@ -49,10 +50,12 @@ fn tcp_crosses_two_ports_in_generic_mode() {
 
 #[test]
 fn a_hundred_open_and_close_cycles_leave_nothing_behind() {
+    let _alone = alone();
     let (node, a) = (Namespace::new("node"), Namespace::new("a"));
     veth(&node, "va", &a, "10.77.0.1/24");
     let arena = arena(1024);
     let counters = Arc::new(PortCounters::default());
+    let before = open_files();
     node.within(|| {
         for _ in 0..100 {
             let opened = xdp::open(&XdpConfig::pod("va"), &arena, &counters).unwrap();
@@ -62,15 +65,15 @@ fn a_hundred_open_and_close_cycles_leave_nothing_behind() {
             assert_eq!(arena.pool().in_use(), 0);
         }
     });
-    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
-    let left = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    let left: Vec<_> = left.filter(|to| to.to_string_lossy().contains("bpf")).collect();
-    let link = node.within(|| std::process::Command::new("ip").args(["link", "show", "va"]).output().unwrap());
-    assert!(!String::from_utf8_lossy(&link.stdout).contains("xdp"), "{left:?}");
+    assert_eq!(open_files(), before);
+    let link =
+        node.within(|| std::process::Command::new("ip").args(["link", "show", "va"]).output().unwrap());
+    assert!(!String::from_utf8_lossy(&link.stdout).contains("xdp"));
 }
 
 #[test]
 fn fifty_ports_share_an_arena_and_outlive_the_first() {
+    let _alone = alone();
     let (node, pod) = (Namespace::new("node"), Namespace::new("pod"));
     let arena = arena(4096);
     let counters = Arc::new(PortCounters::default());
@@ -92,13 +95,14 @@ fn fifty_ports_share_an_arena_and_outlive_the_first() {
 
 #[test]
 fn an_uplink_takes_only_what_its_maps_name() {
+    let _alone = alone();
     let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
-    veth(&node, "up", &peer, "10.78.0.1/24");
-    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "up"]);
+    veth(&node, "nic", &peer, "10.78.0.1/24");
+    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "nic"]);
     peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
     let arena = arena(2048);
     let counters = Arc::new(PortCounters::default());
-    let config = XdpConfig { take: Take::ByMaps, ..XdpConfig::pod("up") };
+    let config = XdpConfig { take: Take::ByMaps, ..XdpConfig::pod("nic") };
     let (mut opened, steering) = node.within(|| xdp::open_steered(&config, &arena, &counters).unwrap());
     let kernel = node.within(|| UdpSocket::bind("10.78.0.2:4789").unwrap());
     kernel.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -126,6 +130,7 @@ fn an_uplink_takes_only_what_its_maps_name() {
 
 #[test]
 fn what_cannot_be_opened_is_named() {
+    let _alone = alone();
     let node = Namespace::new("node");
     let arena = arena(256);
     let counters = Arc::new(PortCounters::default());

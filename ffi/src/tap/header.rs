@@ -136,8 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn offloads() -> impl Strategy<Value = Offload> {
-        let partial =
-            |offset| (34u16..512).prop_map(move |start| Checksum::Partial { start, offset });
+        let partial = |offset| (34u16..512).prop_map(move |start| Checksum::Partial { start, offset });
         let (tcp, udp) = (partial(TCP_CHECKSUM), partial(UDP_CHECKSUM));
         let whole = |checksum| Offload { checksum, gso: None };
         let cut = |kinds: Vec<GsoKind>, checksum| {
@@ -201,6 +200,9 @@ mod tests {
         assert_eq!(edit(8, 6), Err(HeaderError::GsoChecksum(GSO_TCPV4)));
         assert_eq!(edit(8, 0), Err(HeaderError::Checksum { start: 34, offset: 0, head: 2048 }));
         assert_eq!(edit(6, 14), Err(HeaderError::Checksum { start: 14, offset: 16, head: 2048 }));
-        assert_eq!(decode(&[NEEDS_CSUM, GSO_TCPV4, 54, 0, 0, 0, 34, 0, 16, 0], 2048), Err(HeaderError::GsoSize));
+        assert_eq!(
+            decode(&[NEEDS_CSUM, GSO_TCPV4, 54, 0, 0, 0, 34, 0, 16, 0], 2048),
+            Err(HeaderError::GsoSize)
+        );
     }
 }

@@ -45,7 +45,12 @@ enum Written {
 
 impl TapQueue {
     /// A queue that takes small packets from `pool` and what does not fit there from `large`.
-    pub(super) fn new(file: Arc<TapFile>, pool: Mempool, large: Mempool, counters: Arc<PortCounters>) -> TapQueue {
+    pub(super) fn new(
+        file: Arc<TapFile>,
+        pool: Mempool,
+        large: Mempool,
+        counters: Arc<PortCounters>,
+    ) -> TapQueue {
         let uso = file.carries_large_udp();
         let caps = Caps { checksum: true, tso4: true, tso6: true, uso, max_frame: gso::LARGEST_FRAME };
         let settled = VecDeque::with_capacity(BURST);

@@ -198,7 +198,8 @@ impl Arena {
                     return Ok(());
                 }
                 // The parent's interface was removed under it.
-                Err(StepError { step: Step::Bind, source }) if source.raw_os_error() == Some(libc::EBADF) => {}
+                Err(StepError { step: Step::Bind, source }) if source.raw_os_error() == Some(libc::EBADF) => {
+                }
                 Err(error) => return Err(error),
             }
         }

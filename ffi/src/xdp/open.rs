@@ -43,8 +43,8 @@ pub fn open_steered(
     let mut queues = Vec::new();
     let mut sockets = Vec::new();
     for queue in 0..config.queues {
-        let (socket, rings) = connect(config, arena, ifindex, queue)
-            .map_err(|error| error.at(&config.interface, queue))?;
+        let (socket, rings) =
+            connect(config, arena, ifindex, queue).map_err(|error| error.at(&config.interface, queue))?;
         let fd = socket.raw();
         let socket = Arc::new(SharedSocket::new(socket));
         let parts = Parts {

@@ -1,18 +1,18 @@
 //! Network namespaces with kernel stacks as pods, and a wire between two ports.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part, by its own path")]
 
+use millrace_fastpath::port::{Burst, PortQueue};
 use millrace_ffi::device::Opened;
 use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
-use millrace_fastpath::port::{Burst, PortQueue};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,17 @@ pub fn eal() -> &'static Eal {
         };
         Eal::try_new(&config).unwrap()
     })
+}
+
+/// One test at a time: a command that another test starts would hold this one's descriptors for a moment.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Descriptors that this process has open.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// A name that no other test uses.
