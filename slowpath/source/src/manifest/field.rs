@@ -1,0 +1,92 @@
+//! Single fields.
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use millrace_model::{ObjectName, Transport};
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// A field with an illegal value.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{field}: `{value}` is not {expected}")]
+pub struct FieldError {
+    /// Path of the field, as in `spec.ports[1].port`.
+    pub field: String,
+    /// The value.
+    pub value: String,
+    /// What the field wants.
+    pub expected: &'static str,
+}
+
+pub(super) fn wrong(field: impl Into<String>, value: impl ToString, expected: &'static str) -> FieldError {
+    FieldError { field: field.into(), value: value.to_string(), expected }
+}
+
+/// The name of an object in a namespace; as everywhere, no namespace means `default`.
+pub(super) fn namespaced(metadata: &ObjectMeta) -> Result<ObjectName, FieldError> {
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    check_name("metadata.namespace", namespace)?;
+    Ok(ObjectName::new(namespace, name(metadata)?))
+}
+
+/// The name of an object of the whole cluster.
+pub(super) fn cluster_wide(metadata: &ObjectMeta) -> Result<ObjectName, FieldError> {
+    Ok(ObjectName::cluster_wide(name(metadata)?))
+}
+
+fn name(metadata: &ObjectMeta) -> Result<&str, FieldError> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    check_name("metadata.name", name)?;
+    Ok(name)
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if (1..=253).contains(&name.len()) && name.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(wrong(field, name, "a name: lower-case letters, digits, `-` and `.`, at most 253"))
+}
+
+/// The address of one host, in plain form.
+pub(super) fn address(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldError> {
+    let address: IpAddr = match text.parse() {
+        Ok(address) => address,
+        Err(_) => return Err(wrong(field, text, "an IP address")),
+    };
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if mapped || address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(wrong(field, text, "the IP address of a host"));
+    }
+    Ok(address)
+}
+
+/// At most one address a family.
+pub(super) fn one_a_family(field: &str, addresses: &[IpAddr]) -> Result<(), FieldError> {
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+            return Err(wrong(format!("{field}[{index}]"), address, "the only address of its family"));
+        }
+    }
+    Ok(())
+}
+
+/// A range of addresses; spaces around it and host bits are tolerated, as upstream does it.
+pub(super) fn range(field: impl Into<String>, text: &str) -> Result<IpNet, FieldError> {
+    text.trim().parse::<IpNet>().map(|net| net.trunc()).map_err(|_| wrong(field, text, "a CIDR range"))
+}
+
+/// A port number.
+pub(super) fn port(field: impl Into<String>, number: i32) -> Result<u16, FieldError> {
+    u16::try_from(number).ok().filter(|&port| port > 0).ok_or_else(|| wrong(field, number, "in 1..=65535"))
+}
+
+/// A protocol; TCP if absent.
+pub(super) fn protocol(field: impl Into<String>, text: Option<&str>) -> Result<Transport, FieldError> {
+    match text {
+        None | Some("TCP") => Ok(Transport::Tcp),
+        Some("UDP") => Ok(Transport::Udp),
+        Some("SCTP") => Ok(Transport::Sctp),
+        Some(other) => Err(wrong(field, other, "one of TCP, UDP, SCTP")),
+    }
+}
