@@ -1,0 +1,17 @@
+//! What is done with hostile input, one module per target. A target that returns has found nothing.
+
+#[cfg(feature = "frames")]
+pub mod frames;
+
+use std::io;
+use std::path::Path;
+
+/// Has `write` write the inputs to start from to the directory that the environment's `SEEDS` names, if it does. The
+/// fuzzer calls it before it reads its corpus.
+pub fn seeds(write: impl FnOnce(&Path) -> io::Result<()>) {
+    if let Some(directory) = std::env::var_os("SEEDS")
+        && let Err(error) = write(directory.as_ref())
+    {
+        panic!("seeds cannot be written to {}: {error}", Path::new(&directory).display());
+    }
+}
