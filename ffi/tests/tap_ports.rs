@@ -4,6 +4,8 @@
 //!  pod a: TAP ── port ── wire ── port ── TAP :pod b
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod pods;
 
 use millrace_fastpath::port::PortCounters;

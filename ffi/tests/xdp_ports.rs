@@ -4,6 +4,8 @@
 //!  pod a: eth0 ══ veth a ── port ── wire ── port ── veth b ══ eth0 :pod b
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod pods;
 
 use millrace_fastpath::port::{Burst, PortCounters};

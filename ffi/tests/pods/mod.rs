@@ -1,6 +1,7 @@
 //! Network namespaces with kernel stacks as pods, and a wire between two ports.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part, by its own path")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use millrace_fastpath::port::{Burst, PortQueue};
 use millrace_ffi::device::Opened;
