@@ -1,0 +1,171 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_api::{DEFAULT_SOCKET, FlowFilter, Protocol};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Looks into the Millrace daemon of this node, and changes its ports.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version)]
+pub struct Arguments {
+    /// The daemon's socket.
+    #[arg(long, global = true, default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// How to show answers.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to show answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the state of the daemon.
+    Status,
+    /// Show and change ports.
+    #[command(subcommand)]
+    Port(PortCommand),
+    /// Show services.
+    #[command(subcommand)]
+    Service(ListCommand),
+    /// Show the flow table.
+    #[command(subcommand)]
+    Flow(FlowCommand),
+    /// Show how many frames were dropped, and why.
+    Drops {
+        /// Show reasons without a drop, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show worker threads.
+    #[command(subcommand)]
+    Worker(ListCommand),
+    /// Show the sizes and generations of the tables.
+    Tables,
+    /// Show manifests that could not be used.
+    Errors,
+}
+
+/// The one thing to do with most things.
+#[derive(Debug, Subcommand)]
+pub enum ListCommand {
+    /// Show all.
+    List,
+}
+
+/// What to do with ports.
+#[derive(Debug, Subcommand)]
+pub enum PortCommand {
+    /// Show all ports.
+    List,
+    /// Add a port.
+    Add(Box<PortArguments>),
+    /// Remove ports.
+    Del {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// A new port.
+#[derive(Debug, Args)]
+pub struct PortArguments {
+    /// Its name on this node.
+    pub name: String,
+    /// af-xdp, tap, vhost-user or dpdk.
+    #[arg(long)]
+    pub kind: String,
+    /// The network namespace that gets the interface: a name or a path.
+    #[arg(long)]
+    pub netns: Option<String>,
+    /// The name of the interface [default: eth0 in a namespace].
+    #[arg(long)]
+    pub interface: Option<String>,
+    /// The pod behind the port, as namespace/name.
+    #[arg(long)]
+    pub pod: Option<String>,
+    /// The peer's MAC address [default: derived from the name].
+    #[arg(long)]
+    pub mac: Option<String>,
+    /// An address or prefix that the peer owns; may be repeated.
+    #[arg(long = "address")]
+    pub addresses: Vec<String>,
+    /// The MTU in bytes [default: the node's].
+    #[arg(long)]
+    pub mtu: Option<u64>,
+    /// Let the peer send from any address.
+    #[arg(long)]
+    pub no_spoof_check: bool,
+    /// Queue pairs.
+    #[arg(long)]
+    pub queues: Option<u64>,
+    /// vhost-user: the socket.
+    #[arg(long)]
+    pub vhost_socket: Option<PathBuf>,
+    /// vhost-user: server or client.
+    #[arg(long)]
+    pub vhost_mode: Option<String>,
+    /// dpdk: the device.
+    #[arg(long)]
+    pub devargs: Option<String>,
+    /// af-xdp: auto, native or generic.
+    #[arg(long)]
+    pub xdp_mode: Option<String>,
+}
+
+/// What to do with flows.
+#[derive(Debug, Subcommand)]
+pub enum FlowCommand {
+    /// Show flows.
+    List(FlowArguments),
+}
+
+/// Which flows to show: those that match all that is given.
+#[derive(Debug, Args)]
+pub struct FlowArguments {
+    /// tcp, udp, sctp, icmp, icmpv6 or a number.
+    #[arg(long)]
+    pub proto: Option<Protocol>,
+    /// Source, destination or backend.
+    #[arg(long)]
+    pub address: Option<IpAddr>,
+    /// Source, destination or backend port.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The service, as namespace/name.
+    #[arg(long)]
+    pub service: Option<String>,
+    /// The state, as in `established`.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// How many to show at most.
+    #[arg(long)]
+    pub limit: Option<u32>,
+}
+
+impl FlowArguments {
+    /// As the API wants it.
+    pub(crate) fn filter(&self) -> FlowFilter {
+        FlowFilter {
+            proto: self.proto,
+            address: self.address,
+            port: self.port,
+            service: self.service.clone(),
+            state: self.state.clone(),
+            limit: self.limit,
+        }
+    }
+}

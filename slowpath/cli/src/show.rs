@@ -1,0 +1,162 @@
+//! Answers as text for people.
+
+use crate::table::Table;
+use millrace_api::{
+    DropList, FlowList, LinkState, ObjectErrorList, PortList, ServiceList, Status, Tables, WhenEmpty,
+    WorkerList,
+};
+use std::net::IpAddr;
+
+pub(crate) fn status(status: &Status) -> String {
+    let mut table = Table::new(["FIELD", "VALUE"]);
+    let source = &status.source;
+    let synced = if source.synced { "synced" } else { "not synced" };
+    let memory = if status.hugepages { "hugepages" } else { "ordinary memory" };
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("node", status.node.clone());
+    row("version", status.version.clone());
+    row("process", format!("{} (up {} s)", status.pid, status.uptime_seconds));
+    row("source", format!("{} {}, {synced}", source.kind, source.place));
+    row("objects", format!("{} ({} errors)", source.objects, source.errors));
+    row("ports", format!("{} ({} up)", status.ports, status.ports_up));
+    row("services", status.services.to_string());
+    row("workers", status.workers.to_string());
+    row("flows", format!("{} of {}", status.flows, status.flow_capacity));
+    row("dropped frames", status.dropped_frames.to_string());
+    row("packet memory", memory.to_owned());
+    for pool in &status.pools {
+        row(&format!("pool {}", pool.name), format!("{} of {} in use", pool.in_use, pool.capacity));
+    }
+    table.render()
+}
+
+pub(crate) fn ports(list: &PortList) -> String {
+    let head = ["NAME", "KIND", "LINK", "POD", "MAC", "MTU", "ADDRESSES", "RX", "TX", "DROPS"];
+    let mut table = Table::new(head);
+    for port in &list.ports {
+        let link = match &port.link {
+            LinkState::Up => "up".to_owned(),
+            LinkState::Down { reason } => format!("down ({reason})"),
+        };
+        table.row([
+            port.config.name.to_string(),
+            port.config.attachment.kind().to_string(),
+            link,
+            port.config.pod.as_ref().map(ToString::to_string).unwrap_or_default(),
+            port.mac.clone(),
+            port.mtu.to_string(),
+            port.addresses.join(","),
+            port.counts.rx_frames.to_string(),
+            port.counts.tx_frames.to_string(),
+            port.drops.iter().map(|drop| drop.frames).sum::<u64>().to_string(),
+        ]);
+    }
+    table.render()
+}
+
+pub(crate) fn services(list: &ServiceList) -> String {
+    let mut table = Table::new(["NAMESPACE", "NAME", "PORT", "PROTO", "FRONTEND", "KIND", "ENDPOINTS"]);
+    for service in &list.services {
+        for port in &service.ports {
+            for frontend in &port.frontends {
+                let same = |address: &IpAddr| address.is_ipv4() == frontend.address.is_ipv4();
+                let all = port.endpoints.iter().filter(|endpoint| same(&endpoint.address)).count();
+                let nobody = match (frontend.usable, frontend.when_empty) {
+                    (0, WhenEmpty::Reject) => ", rejects",
+                    (0, WhenEmpty::Drop) => ", drops",
+                    _ => "",
+                };
+                table.row([
+                    service.namespace.clone(),
+                    service.name.clone(),
+                    port.name.clone(),
+                    port.protocol.to_string(),
+                    place(frontend.address, frontend.port),
+                    frontend.kind.clone(),
+                    format!("{} of {all}{nobody}", frontend.usable),
+                ]);
+            }
+        }
+    }
+    table.render()
+}
+
+pub(crate) fn flows(list: &FlowList) -> String {
+    let head = ["PROTO", "SOURCE", "DESTINATION", "BACKEND", "SERVICE", "STATE", "IN", "OUT", "IDLE"];
+    let mut table = Table::new(head);
+    for flow in &list.flows {
+        let backend = flow.backend.map(|address| place(address, flow.backend_port.unwrap_or_default()));
+        table.row([
+            flow.protocol.to_string(),
+            place(flow.source, flow.source_port),
+            place(flow.destination, flow.destination_port),
+            backend.unwrap_or_default(),
+            flow.service.clone().unwrap_or_default(),
+            flow.state.clone(),
+            flow.in_port.clone().unwrap_or_default(),
+            flow.out_port.clone().unwrap_or_default(),
+            format!("{}s", flow.idle_seconds),
+        ]);
+    }
+    table.render()
+}
+
+pub(crate) fn drops(list: &DropList, all: bool) -> String {
+    let mut table = Table::new(["REASON", "FRAMES", "MEANING"]);
+    for drop in list.drops.iter().filter(|drop| all || drop.frames > 0) {
+        table.row([drop.reason.clone(), drop.frames.to_string(), drop.meaning.clone()]);
+    }
+    table.render()
+}
+
+pub(crate) fn workers(list: &WorkerList) -> String {
+    let head = ["ID", "CORE", "LOAD", "FRAMES", "ESTABLISHED", "RESOLVED", "DROPPED", "SLEEPS", "QUEUES"];
+    let mut table = Table::new(head);
+    for worker in &list.workers {
+        let count = |name: &str| worker.counters.get(name).copied().unwrap_or(0).to_string();
+        table.row([
+            worker.id.to_string(),
+            worker.core.map(|core| core.to_string()).unwrap_or_default(),
+            format!("{:.0}%", worker.load * 100.0),
+            count("frames"),
+            count("established"),
+            count("resolved"),
+            worker.dropped.to_string(),
+            count("sleeps"),
+            worker.queues.join(","),
+        ]);
+    }
+    table.render()
+}
+
+pub(crate) fn tables(tables: &Tables) -> String {
+    let sizes = &tables.sizes;
+    let mut table = Table::new(["TABLE", "ENTRIES"]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("version", tables.version.to_string());
+    row("epoch", tables.epoch.to_string());
+    row("ports", sizes.ports.to_string());
+    row("routes", sizes.routes.to_string());
+    row("frontends", sizes.frontends.to_string());
+    row("endpoints", sizes.endpoints.to_string());
+    row("flow entries", format!("{} of {}", sizes.flow_entries, sizes.flow_capacity));
+    table.render()
+}
+
+pub(crate) fn object_errors(list: &ObjectErrorList) -> String {
+    let mut table = Table::new(["FILE", "DOCUMENT", "OBJECT", "REASON"]);
+    for error in &list.errors {
+        table.row([
+            error.file.clone(),
+            error.document.map(|document| document.to_string()).unwrap_or_default(),
+            error.object.clone().unwrap_or_default(),
+            error.reason.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// An address and port as they are written in URLs (RFC 3986 section 3.2.2).
+fn place(address: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}
