@@ -1,1 +1,29 @@
-//! Tests that run Millrace as its users do
+//! Black-box tests: the daemon in a network namespace of its own, pods in theirs, real kernel stacks, real packets.
+//!
+//! [`Network`] puts a daemon and pods together; dropping it removes everything, also when a test panics. All of it
+//! needs root, and the programs `millraced` and `millrace` of the same build (`MILLRACE_BIN` names another
+//! directory). Nothing is skipped: what is missing fails the test with the reason.
+
+#![forbid(unsafe_code)]
+// A test says what went wrong by panicking; so does the harness of tests.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod daemon;
+mod guest;
+mod manifest;
+mod netns;
+mod network;
+mod pod;
+mod process;
+mod testpmd;
+mod traffic;
+
+pub use daemon::{Daemon, binary};
+pub use guest::{Card, Guest};
+pub use manifest::{Manifests, ServiceSpec};
+pub use netns::Netns;
+pub use network::{Network, eventually};
+pub use pod::{Family, Kind, Pod};
+pub use process::{Child, Output, run};
+pub use testpmd::{Testpmd, hugepages_in_use};
+pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};

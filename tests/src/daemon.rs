@@ -1,0 +1,223 @@
+//! The daemon: started with a configuration in its own namespace and directory, ended, and nothing left.
+
+use crate::manifest::Manifests;
+use crate::netns::Netns;
+use crate::process::{Child, Output, run};
+use crate::testpmd::hugepages_in_use;
+use millrace_api::{Client, DropList, Port, PortConfig, PortList, Status, path};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The name of the node that the daemon is.
+pub(crate) const NODE: &str = "test-node";
+const READY: Duration = Duration::from_secs(30);
+
+/// Where one of our programs is: beside the test itself, or in `MILLRACE_BIN`.
+pub fn binary(name: &str) -> PathBuf {
+    let directory = std::env::var_os("MILLRACE_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        // target/PROFILE/deps/TEST
+        let test = std::env::current_exe().expect("a process has a program");
+        test.ancestors().nth(2).expect("cargo puts tests into deps").to_path_buf()
+    });
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is missing: cargo build -p millrace-daemon -p millrace-cli", path.display());
+    path
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    netns: Netns,
+    room: TempDir,
+    manifests: Manifests,
+    hugepages_before: u64,
+}
+
+impl Daemon {
+    /// Starts it with `ports`; `change` may alter the configuration first. It is ready when this returns.
+    pub fn start(ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
+        let mut daemon = Self::spawn(ports, change);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
+        let room = tempfile::Builder::new().prefix("mrt").tempdir().expect("a directory can be made");
+        Self::spawn_in(room, ports, change)
+    }
+
+    /// Starts it in a directory that is there already, as a second daemon after a first, and does not wait.
+    pub(crate) fn spawn_in(room: TempDir, ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
+        let hugepages_before = hugepages_in_use();
+        let manifests = Manifests::new(room.path().join("manifests"));
+        manifests.node(NODE);
+        let netns = Netns::new("node");
+        let mut config = json!({
+            "nodeName": NODE,
+            "source": {"directory": "manifests"},
+            "workers": {"count": 1},
+            "cluster": {"podCIDRs": ["10.77.0.0/16", "fd00:77::/64"], "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/64"]},
+            "api": {"socket": room.path().join("api.sock")},
+            "stateDirectory": room.path().join("state"),
+            "ports": ports,
+        });
+        change(&mut config);
+        fs::write(room.path().join("millrace.yaml"), config.to_string()).expect("a file can be written");
+        let log = fs::File::create(room.path().join("log")).expect("a log can be made");
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", netns.name()])
+            .arg(binary("millraced"))
+            .arg("--config")
+            .arg(room.path().join("millrace.yaml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log);
+        Daemon { child: Child::spawn(&mut command), netns, room, manifests, hugepages_before }
+    }
+
+    /// Waits until it answers and has read the manifests.
+    pub fn wait_ready(&mut self) {
+        let begin = Instant::now();
+        loop {
+            if let Ok(status) = self.client().get::<Status>(path::STATUS)
+                && status.source.synced
+            {
+                return;
+            }
+            if let Some(status) = self.child.ended() {
+                panic!("millraced ended with {status}:\n{}", self.log());
+            }
+            assert!(begin.elapsed() < READY, "millraced is not ready after {READY:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for it to end by itself; whether it succeeded, and its log.
+    pub fn wait_end(mut self, limit: Duration) -> (bool, String) {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.ended() {
+                return (status.success(), self.log());
+            }
+            assert!(begin.elapsed() < limit, "millraced still runs after {limit:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it by SIGTERM and checks that nothing is left: interfaces, sockets, hugepages.
+    pub fn stop(mut self) {
+        let status = self.child.end(Signal::SIGTERM, Duration::from_secs(15));
+        let log = self.log();
+        let status = status.unwrap_or_else(|| panic!("millraced does not end:\n{log}"));
+        assert!(status.success(), "millraced ended with {status}:\n{log}");
+        assert_eq!(self.netns.interfaces(), ["lo"], "interfaces are left:\n{log}");
+        assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
+        // Guests of this test may still hold what they mapped; the daemon's own pages are free.
+        let after = hugepages_in_use();
+        assert!(after <= self.hugepages_before, "{after} hugepages in use, {} before", self.hugepages_before);
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.child.end(Signal::SIGKILL, Duration::from_secs(10)).expect("SIGKILL ends everything");
+    }
+
+    fn sockets(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.room.path()).expect("our own directory can be read");
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.extension().is_some_and(|end| end == "sock" || end == "vhost")).collect()
+    }
+
+    /// A client of the admin API.
+    pub fn client(&self) -> Client {
+        Client::new(self.room.path().join("api.sock"))
+    }
+
+    /// Runs the `millrace` command.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let socket = self.room.path().join("api.sock").display().to_string();
+        let program = binary("millrace").display().to_string();
+        run(&program, &[&["--socket", &socket], args].concat())
+    }
+
+    /// Runs `millrace … -o json`, which must succeed.
+    pub fn cli_json(&self, args: &[&str]) -> Value {
+        let output = self.cli(&[args, &["-o", "json"]].concat());
+        assert!(output.success, "millrace {args:?}: {}", output.stderr);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+    }
+
+    /// General state.
+    pub fn status(&self) -> Status {
+        self.client().get(path::STATUS).expect("the daemon tells its state")
+    }
+
+    /// One port.
+    pub fn port(&self, name: &str) -> Port {
+        self.client().get(&path::port(name)).expect("the port is there")
+    }
+
+    /// All ports.
+    pub fn ports(&self) -> Vec<Port> {
+        self.client().get::<PortList>(path::PORTS).expect("the daemon lists ports").ports
+    }
+
+    /// Adds a port.
+    pub fn add_port(&self, port: &Value) {
+        let config: PortConfig = serde_json::from_value(port.clone()).expect("a legal port");
+        let made: Port = self.client().post(path::PORTS, &config).expect("the port is made");
+        assert_eq!(made.config, config);
+    }
+
+    /// Removes a port.
+    pub fn remove_port(&self, name: &str) {
+        self.client().delete(&path::port(name)).expect("the port is removed");
+    }
+
+    /// Frames lost for a reason, on the whole node.
+    pub fn drops(&self, reason: &str) -> u64 {
+        let list: DropList = self.client().get(path::DROPS).expect("the daemon counts drops");
+        let found = list.drops.iter().find(|drop| drop.reason == reason);
+        let known: Vec<&str> = list.drops.iter().map(|drop| &*drop.reason).collect();
+        found.unwrap_or_else(|| panic!("no such reason as {reason}, but {known:?}")).frames
+    }
+
+    /// Packet buffers outside of their pools.
+    pub fn buffers_in_use(&self) -> u64 {
+        self.status().pools.iter().map(|pool| pool.in_use).sum()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        let pid = self.status().pid;
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon runs").count()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.room.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its directory.
+    pub fn room(&self) -> &Path {
+        self.room.path()
+    }
+
+    /// Its manifests.
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+}

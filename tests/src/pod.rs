@@ -1,0 +1,139 @@
+//! Pods: a network namespace with a kernel stack behind a port of some kind.
+
+use crate::manifest::NAMESPACE;
+use crate::netns::Netns;
+use crate::testpmd::Testpmd;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The gateway that each pod sees.
+pub(crate) const GATEWAY_IPV4: &str = "169.254.1.1";
+pub(crate) const GATEWAY_IPV6: &str = "fe80::4d:52ff:fe00:1";
+
+/// How a pod is attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// AF_XDP on a veth pair.
+    AfXdp,
+    /// A TAP interface.
+    Tap,
+    /// vhost-user; testpmd's virtio-user carries the frames to a TAP of the pod's own.
+    Vhost,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 3] = [Kind::AfXdp, Kind::Tap, Kind::Vhost];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::AfXdp => "af-xdp",
+            Kind::Tap => "tap",
+            Kind::Vhost => "vhost-user",
+        }
+    }
+}
+
+/// An IP family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+}
+
+/// One pod.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its name, which is also its port's.
+    pub name: String,
+    /// How it is attached.
+    pub kind: Kind,
+    // The carrier before the namespace: it runs inside.
+    carrier: Option<Testpmd>,
+    netns: Netns,
+    number: u8,
+}
+
+impl Pod {
+    /// The pod with its namespace; nothing is attached yet.
+    pub(crate) fn new(name: &str, kind: Kind, number: u8) -> Self {
+        Pod { name: name.to_owned(), kind, carrier: None, netns: Netns::new(name), number }
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(10, 77, 0, self.number).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, self.number.into()).into(),
+        }
+    }
+
+    /// Its addresses of both families.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        Family::BOTH.map(|family| self.address(family))
+    }
+
+    /// Address and port.
+    pub fn at(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(family), port)
+    }
+
+    /// Its MAC address.
+    pub fn mac(&self) -> String {
+        format!("02:4d:00:00:00:{:02x}", self.number)
+    }
+
+    /// Where its vhost-user socket is.
+    pub(crate) fn socket(&self, room: &Path) -> PathBuf {
+        room.join(format!("{}.vhost", self.name))
+    }
+
+    /// Its port as configuration and API take it.
+    pub fn port(&self, room: &Path) -> Value {
+        let mut port = json!({"name": self.name, "kind": self.kind.name(), "mac": self.mac(),
+            "pod": format!("{NAMESPACE}/{}", self.name)});
+        match self.kind {
+            Kind::AfXdp | Kind::Tap => port["netns"] = json!(self.netns.name()),
+            Kind::Vhost => port["vhostUser"] = json!({"socket": self.socket(room)}),
+        }
+        port
+    }
+
+    /// Connects a vhost-user pod once the daemon listens; the other kinds are attached by the daemon.
+    pub(crate) fn connect(&mut self, room: &Path) {
+        if self.kind == Kind::Vhost {
+            self.carrier = Some(Testpmd::carrier(&self.netns, &self.socket(room), &self.mac()));
+            self.configure_tap();
+        }
+    }
+
+    /// What the daemon does for interfaces that it makes.
+    fn configure_tap(&self) {
+        let [v4, v6] = self.addresses().map(|address| address.to_string());
+        for command in [
+            vec!["ip", "link", "set", "eth0", "address", &self.mac(), "up"],
+            // The carrier has no offloads; frames must be whole and summed.
+            vec!["ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off"],
+            vec!["ip", "addr", "add", &format!("{v4}/32"), "dev", "eth0"],
+            vec!["ip", "addr", "add", &format!("{v6}/128"), "dev", "eth0"],
+            vec!["ip", "route", "add", "default", "via", GATEWAY_IPV4, "dev", "eth0", "onlink"],
+            vec!["ip", "-6", "route", "add", "default", "via", GATEWAY_IPV6, "dev", "eth0", "onlink"],
+        ] {
+            let command: Vec<&str> = command.iter().map(|part| &**part).collect();
+            self.netns.must(&command);
+        }
+    }
+}

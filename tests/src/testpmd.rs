@@ -1,0 +1,78 @@
+//! dpdk-testpmd as the other end of a vhost-user port.
+
+use crate::netns::Netns;
+use crate::process::Child;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A running testpmd.
+#[derive(Debug)]
+pub struct Testpmd {
+    child: Child,
+}
+
+impl Testpmd {
+    /// Moves frames between a vhost-user socket and a TAP `eth0` in `netns`, so that a kernel stack is behind it.
+    pub fn carrier(netns: &Netns, socket: &Path, mac: &str) -> Self {
+        let vdevs = [
+            format!("net_virtio_user0,path={},mac={mac},queues=1", socket.display()),
+            "net_tap0,iface=eth0".to_owned(),
+        ];
+        let testpmd = Testpmd::start(netns, &vdevs, &["--forward-mode=io", "--port-topology=paired"]);
+        let begin = Instant::now();
+        while !netns.interfaces().iter().any(|name| name == "eth0") {
+            assert!(begin.elapsed() < Duration::from_secs(20), "testpmd has made no TAP");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        testpmd
+    }
+
+    /// A testpmd with these devices that forwards as the options say.
+    pub fn start(netns: &Netns, vdevs: &[String], options: &[&str]) -> Self {
+        let prefix = format!("mrt{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let log = std::env::temp_dir().join(format!("{prefix}.testpmd.log"));
+        let output = fs::File::create(&log).expect("a log can be made");
+        let _ = fs::remove_file(&log);
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", netns.name(), "dpdk-testpmd", "--lcores=0@(0,1),1@(0,1)", "--no-pci"])
+            .args(["--in-memory", "--single-file-segments", "-m", "64", &format!("--file-prefix={prefix}")])
+            .args(vdevs.iter().map(|vdev| format!("--vdev={vdev}")))
+            .args(["--", "--auto-start", "--no-mlockall", "--total-num-mbufs=8192", "--nb-cores=1"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().expect("a file can be shared"))
+            .stderr(output);
+        Testpmd { child: Child::spawn(&mut command) }
+    }
+
+    /// Kills it, as a guest that crashes.
+    pub fn kill(mut self) {
+        let _ = self.child.inner().kill();
+        let _ = self.child.inner().wait();
+    }
+}
+
+impl Drop for Testpmd {
+    fn drop(&mut self) {
+        // Without a prompt it forwards until it reads a line.
+        if let Some(stdin) = self.child.inner().stdin.as_mut() {
+            let _ = stdin.write_all(b"\n");
+        }
+    }
+}
+
+/// Hugepages of 2 MiB that are in use on this machine.
+pub fn hugepages_in_use() -> u64 {
+    let read = |name: &str| -> u64 {
+        let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
+        fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    };
+    read("nr_hugepages") - read("free_hugepages")
+}
