@@ -1,5 +1,29 @@
 //! Ports, workers and publication: what the control thread does.
+//!
+//! [`Control`] is the state of the node and everything that changes it, [`ControlLoop`] the thread around it,
+//! [`ControlHandle`] the way to it from elsewhere. Opening devices is left to a [`Driver`] and the host's side of ports to
+//! a [`Plumbing`], so all of this runs in tests over plain memory. [`KernelPlumbing`] is the real one, over [`link`].
 
 #![forbid(unsafe_code)]
 
+mod clock;
+mod control;
+mod driver;
 pub mod link;
+mod plumbing;
+mod port;
+mod publish;
+mod read;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use clock::now;
+pub use control::{Control, Parts};
+pub use driver::{Device, Driver, Link, OpenRequest, Opened, Refusal};
+pub use plumbing::{KernelPlumbing, Plumbing, Site};
+pub use port::{PortError, Step};
+pub use read::WorkerReading;
+pub use serve::{Busy, ControlHandle, ControlLoop};
+pub use worker::{Load, WorkerError, WorkerHandle};

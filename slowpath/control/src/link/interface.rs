@@ -5,7 +5,7 @@ use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A pod's interface.
+/// A pod's interface, or the host's own leg into the pods' network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Its name in the pod.
@@ -21,6 +21,9 @@ pub struct Interface {
     pub gateway_v4: Ipv4Addr,
     /// First hop for IPv6.
     pub gateway_v6: Ipv6Addr,
+    /// What lies behind the gateways: routes through them are added, for each family of which the interface has
+    /// an address.
+    pub destinations: Vec<IpNet>,
     /// Queues of the interface, in each direction.
     pub queues: u16,
 }

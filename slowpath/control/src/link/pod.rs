@@ -2,6 +2,7 @@
 
 use super::netlink::{converse, find};
 use super::{Interface, LinkError, Namespace, Step};
+use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
@@ -66,7 +67,7 @@ async fn add_address(handle: &Handle, name: &str, index: u32, net: ipnet::IpNet)
     request.execute().await.map_err(|error| LinkError::netlink(name, Step::Address, net, &error))
 }
 
-/// For each family: a route to the gateway itself, and the default route through it.
+/// For each family: a route to the gateway itself, and those through it.
 fn routes(index: u32, interface: &Interface) -> Vec<(String, RouteMessage)> {
     let mut routes = Vec::new();
     if interface.has_v4() {
@@ -74,13 +75,29 @@ fn routes(index: u32, interface: &Interface) -> Vec<(String, RouteMessage)> {
         let route = || RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index);
         let link = route().destination_prefix(gateway, 32).scope(RouteScope::Link);
         routes.push((format!("{gateway}/32 scope link"), link.build()));
-        routes.push((format!("default via {gateway}"), route().gateway(gateway).onlink().build()));
+        for net in interface
+            .destinations
+            .iter()
+            .filter_map(|net| if let IpNet::V4(net) = net { Some(net) } else { None })
+        {
+            let through =
+                route().destination_prefix(net.network(), net.prefix_len()).gateway(gateway).onlink();
+            routes.push((format!("{net} via {gateway}"), through.build()));
+        }
     }
     if interface.has_v6() {
         let gateway = interface.gateway_v6;
         let route = || RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index);
         routes.push((format!("{gateway}/128"), route().destination_prefix(gateway, 128).build()));
-        routes.push((format!("default via {gateway}"), route().gateway(gateway).onlink().build()));
+        for net in interface
+            .destinations
+            .iter()
+            .filter_map(|net| if let IpNet::V6(net) = net { Some(net) } else { None })
+        {
+            let through =
+                route().destination_prefix(net.network(), net.prefix_len()).gateway(gateway).onlink();
+            routes.push((format!("{net} via {gateway}"), through.build()));
+        }
     }
     routes
 }

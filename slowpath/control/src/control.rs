@@ -1,0 +1,128 @@
+//! The state of the control thread.
+
+use crate::clock;
+use crate::driver::Driver;
+use crate::plumbing::Plumbing;
+use crate::port::{Numbers, Pending, Port};
+use crate::worker::{LoadMeter, WorkerError, WorkerHandle};
+use millrace_api::{ObjectError, Pool};
+use millrace_config::{Config, NodeName, PortName};
+use millrace_fastpath::conntrack::FlowTable;
+use millrace_fastpath::port::{DROP_REASONS, Frame};
+use millrace_fastpath::sync::{Domain, Snapshot};
+use millrace_fastpath::tables::TableSet;
+use millrace_model::Model;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the control thread is made of.
+pub struct Parts<F> {
+    /// The configuration, as far as it concerns ports, gateway and reporting.
+    pub config: Config,
+    /// This node's name.
+    pub node: NodeName,
+    /// Whether packet memory lies in hugepages.
+    pub hugepages: bool,
+    /// The cluster's objects.
+    pub model: Model,
+    /// What the workers read.
+    pub tables: Arc<Snapshot<TableSet>>,
+    /// The readers of `tables`.
+    pub domain: Arc<Domain>,
+    /// The node's flows.
+    pub flows: Arc<FlowTable>,
+    /// The workers, in the order of their numbers.
+    pub workers: Vec<WorkerHandle<F>>,
+    /// Who opens devices.
+    pub driver: Box<dyn Driver<F>>,
+    /// Who sees to the host's side.
+    pub plumbing: Box<dyn Plumbing>,
+    /// Gives the packet pools' state.
+    pub pools: Box<dyn Fn() -> Vec<Pool> + Send>,
+}
+
+/// Ports, workers and tables of the node. All changes go through this, on one thread.
+pub struct Control<F> {
+    pub(crate) config: Config,
+    pub(crate) node: NodeName,
+    pub(crate) hugepages: bool,
+    pub(crate) model: Model,
+    pub(crate) tables: Arc<Snapshot<TableSet>>,
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) flows: Arc<FlowTable>,
+    pub(crate) workers: Vec<WorkerHandle<F>>,
+    pub(crate) driver: Box<dyn Driver<F>>,
+    pub(crate) plumbing: Box<dyn Plumbing>,
+    pub(crate) pools: Box<dyn Fn() -> Vec<Pool> + Send>,
+    pub(crate) ports: BTreeMap<PortName, Port>,
+    /// Configured ports that could not be opened yet.
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) numbers: Numbers,
+    /// Losses at ports that are gone, by reason.
+    pub(crate) past_drops: [u64; DROP_REASONS],
+    /// Objects and files that could not be used.
+    pub(crate) object_errors: Vec<ObjectError>,
+    pub(crate) source_synced: bool,
+    pub(crate) started: Instant,
+    pub(crate) published_at: Instant,
+    /// The last published tables, for reading.
+    pub(crate) current: TableSet,
+    pub(crate) load_meter: LoadMeter,
+}
+
+impl<F: Frame> Control<F> {
+    /// A node without ports.
+    pub fn new(parts: Parts<F>) -> Self {
+        let now = Instant::now();
+        let mut model = parts.model;
+        let current = model.compile();
+        parts.tables.publish(Box::new(current.clone()));
+        Control {
+            config: parts.config,
+            node: parts.node,
+            hugepages: parts.hugepages,
+            model,
+            tables: parts.tables,
+            domain: parts.domain,
+            flows: parts.flows,
+            load_meter: LoadMeter::new(parts.workers.len(), clock::now()),
+            workers: parts.workers,
+            driver: parts.driver,
+            plumbing: parts.plumbing,
+            pools: parts.pools,
+            ports: BTreeMap::new(),
+            pending: Vec::new(),
+            numbers: Numbers::new(),
+            past_drops: [0; DROP_REASONS],
+            object_errors: Vec::new(),
+            source_synced: false,
+            started: now,
+            published_at: now,
+            current,
+        }
+    }
+
+    /// Housekeeping, to be called about every second: frees old tables, measures load, and tries configured ports again
+    /// that could not be opened.
+    pub fn tick(&mut self) {
+        self.tables.reclaim();
+        self.retry_pending(Instant::now());
+        self.load_meter.measure(&self.workers, clock::now());
+    }
+
+    /// Removes all ports and ends all workers. Everything is tried; the errors are logged.
+    pub fn shut_down(&mut self) -> Result<(), WorkerError> {
+        let names: Vec<PortName> = self.ports.keys().cloned().collect();
+        for name in names {
+            if let Err(error) = self.remove_port(&name) {
+                tracing::error!(%error, "port not removed");
+            }
+        }
+        let mut result = Ok(());
+        for worker in &mut self.workers {
+            result = worker.stop().and(result);
+        }
+        result
+    }
+}

@@ -1,0 +1,56 @@
+//! What the control thread needs of whoever opens devices.
+
+use millrace_config::{InterfaceName, PortConfig};
+use millrace_fastpath::port::{PortCounters, PortId, PortQueue};
+use std::error::Error;
+use std::sync::Arc;
+
+/// Why a driver or the host refused; its text names the offending value.
+pub type Refusal = Box<dyn Error + Send + Sync>;
+
+/// Opens ports. The daemon's drivers speak to DPDK and the kernel, those of tests to plain memory.
+pub trait Driver<F>: Send {
+    /// Opens a port: its device, and `request.config.queues` queues. Nothing is left of it on failure.
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Opened<F>, Refusal>;
+}
+
+/// What a driver is to open.
+#[derive(Debug)]
+pub struct OpenRequest<'a> {
+    /// The port's number.
+    pub id: PortId,
+    /// What was asked for.
+    pub config: &'a PortConfig,
+    /// For AF_XDP the interface to bind to, for a TAP the name to make it under.
+    pub interface: Option<&'a InterfaceName>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Where the port's losses are counted.
+    pub counters: Arc<PortCounters>,
+}
+
+/// An open port. The queues are to be dropped before the device.
+pub struct Opened<F> {
+    /// The device behind the queues. Dropping it releases everything.
+    pub device: Box<dyn Device>,
+    /// Its queues, each for one worker.
+    pub queues: Vec<Box<dyn PortQueue<F>>>,
+}
+
+/// What a device tells about itself.
+pub trait Device: Send {
+    /// Whether its peer is there.
+    fn link(&self) -> Link;
+
+    /// Further properties, for people.
+    fn details(&self) -> Vec<(&'static str, String)>;
+}
+
+/// Whether the peer of a port is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// It is.
+    Up,
+    /// It is not, for this reason.
+    Down(String),
+}

@@ -1,0 +1,139 @@
+//! How a port comes.
+
+use super::{Port, PortError, Step};
+use crate::control::Control;
+use crate::driver::OpenRequest;
+use crate::worker::{WorkerError, assign};
+use millrace_config::{Attachment, PortConfig, Prefix};
+use millrace_fastpath::pipeline::Command;
+use millrace_fastpath::port::{Frame, PortCounters, PortId, PortQueue};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+impl<F: Frame> Control<F> {
+    /// Adds a port; it carries traffic when this returns. On failure nothing is left of it.
+    pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
+        self.check_new(&config)?;
+        let id = self.numbers.take().ok_or_else(|| PortError::TooMany(config.name.clone()))?;
+        let mut port = Port {
+            id,
+            mtu: config.mtu.unwrap_or(self.config.mtu).get(),
+            addresses: Vec::new(),
+            config,
+            counters: Arc::new(PortCounters::default()),
+            device: None,
+            workers: Vec::new(),
+            published: false,
+            prepared: false,
+        };
+        match self.bring_up(&mut port) {
+            Ok(()) => {
+                tracing::info!(port = %port.config.name, number = id.0, kind = %port.config.attachment.kind(), "port added");
+                self.ports.insert(port.config.name.clone(), port);
+                Ok(id)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "port not added");
+                // The first error is the one that explains; what happens while undoing is logged.
+                if let Err(second) = self.tear_down(port) {
+                    tracing::error!(error = %second, "port not undone");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn bring_up(&mut self, port: &mut Port) -> Result<(), PortError> {
+        self.announce(port)?;
+        let name = port.config.name.clone();
+        let failed = |step| {
+            let name = &name;
+            move |source| PortError::step(name, step, source)
+        };
+        let interface = self.plumbing.prepare(&port.site()).map_err(failed(Step::Prepare))?;
+        port.prepared = true;
+        let request = OpenRequest {
+            id: port.id,
+            config: &port.config,
+            interface: interface.as_ref(),
+            mtu: port.mtu,
+            counters: Arc::clone(&port.counters),
+        };
+        let opened = self.driver.open(&request).map_err(failed(Step::Open))?;
+        port.device = Some(opened.device);
+        // From here on a failure drops the queues when this function returns, before the device.
+        let queues = opened.queues;
+        self.plumbing.finish(&port.site()).map_err(failed(Step::Finish))?;
+        self.publish_port(port);
+        self.attach(port, queues)
+    }
+
+    /// Gives the queues to workers, and tells all others where frames for the port go.
+    fn attach(&mut self, port: &mut Port, queues: Vec<Box<dyn PortQueue<F>>>) -> Result<(), PortError> {
+        let name = port.config.name.clone();
+        let chosen = assign(&self.workers, queues.len()).map_err(|error| error.at(&name, Step::Attach))?;
+        for (worker, queue) in chosen.into_iter().zip(queues) {
+            let worker = &mut self.workers[worker];
+            // Before the command: if it fails half-way, this worker is asked to let go, too.
+            port.workers.push(worker.id());
+            let counters = Arc::clone(&port.counters);
+            let command = Command::Attach { port: port.id, queue, counters };
+            worker.send(command).map_err(|error| error.at(&name, Step::Attach))?;
+        }
+        let without = self.workers.iter_mut().filter(|worker| worker.queues_of(port.id) == 0);
+        for (worker, &owner) in without.zip(port.workers.iter().cycle()) {
+            let command = Command::Owner { port: port.id, worker: owner };
+            worker.send(command).map_err(|error| error.at(&name, Step::Attach))?;
+        }
+        self.settle().map_err(|error| error.at(&name, Step::Attach))
+    }
+
+    /// Waits until all workers have done what they were told.
+    pub(super) fn settle(&mut self) -> Result<(), WorkerError> {
+        for worker in &mut self.workers {
+            worker.await_empty_mailbox()?;
+        }
+        self.domain.synchronize();
+        Ok(())
+    }
+
+    fn check_new(&self, config: &PortConfig) -> Result<(), PortError> {
+        if self.ports.contains_key(&config.name) {
+            return Err(PortError::Exists(config.name.clone()));
+        }
+        let place = config.place();
+        for other in self.ports.values() {
+            let owner = || other.config.name.clone();
+            if other.config.place() == place {
+                return Err(PortError::PlaceTaken { port: config.name.clone(), place, owner: owner() });
+            }
+            if let Some(&address) = config.addresses.iter().find(|net| other.addresses.contains(&net.net())) {
+                return Err(PortError::AddressTaken { port: config.name.clone(), address, owner: owner() });
+            }
+        }
+        let gateways = [self.config.gateway.ipv4.into(), self.config.gateway.ipv6.into()];
+        let claimed = |net: &&Prefix| {
+            net.net().prefix_len() > 0 && gateways.iter().any(|ip: &IpAddr| net.net().contains(ip))
+        };
+        match config.addresses.iter().find(claimed) {
+            Some(&address) => Err(PortError::GatewayAddress { port: config.name.clone(), address }),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the model, and learns what the port owns. An interface that is made for a pod needs its addresses now;
+    /// other peers configure themselves, and their pod may become known later.
+    fn announce(&mut self, port: &mut Port) -> Result<(), PortError> {
+        self.enter(port);
+        port.addresses = self.prefixes_of(port.id);
+        let config = &port.config;
+        let makes_interface =
+            matches!(config.attachment, Attachment::AfXdp { netns: Some(_), .. } | Attachment::Tap { .. });
+        match &config.pod {
+            Some(pod) if port.addresses.is_empty() && makes_interface => {
+                Err(PortError::UnknownPod { port: config.name.clone(), pod: pod.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}

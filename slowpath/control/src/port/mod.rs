@@ -1,0 +1,48 @@
+//! The life of a port.
+//!
+//! Adding goes: number, model, host's side, device, pod's side, tables, workers. Removing goes the other way: tables first,
+//! so that no new frame is sent there; a grace period; the workers let go of the queues; then the queues, the device
+//! and the host's side go, and the number is free again. Whatever fails on the way in, the steps already taken
+//! are undone in that same order.
+
+mod add;
+mod error;
+mod number;
+mod pending;
+mod remove;
+
+pub use error::{PortError, Step};
+pub(crate) use number::Numbers;
+pub(crate) use pending::Pending;
+
+use crate::driver::Device;
+use crate::plumbing::Site;
+use ipnet::IpNet;
+use millrace_config::PortConfig;
+use millrace_fastpath::port::{PortCounters, PortId, WorkerId};
+use std::sync::Arc;
+
+/// A port that is there, or half of one that is coming or going.
+pub(crate) struct Port {
+    pub(crate) id: PortId,
+    pub(crate) config: PortConfig,
+    /// Its own addresses and its pod's, as they were when it was made.
+    pub(crate) addresses: Vec<IpNet>,
+    /// Largest IP packet in bytes.
+    pub(crate) mtu: u16,
+    pub(crate) counters: Arc<PortCounters>,
+    /// None until it is open, and again when it is closed.
+    pub(crate) device: Option<Box<dyn Device>>,
+    /// Which worker has which queue, by queue; empty until they are given out.
+    pub(crate) workers: Vec<WorkerId>,
+    /// Whether the tables know it.
+    pub(crate) published: bool,
+    /// Whether the host's side was made.
+    pub(crate) prepared: bool,
+}
+
+impl Port {
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site { id: self.id, config: &self.config, addresses: &self.addresses, mtu: self.mtu }
+    }
+}

@@ -1,0 +1,69 @@
+//! From the model to the workers' tables.
+
+use crate::control::Control;
+use crate::port::Port;
+use ipnet::IpNet;
+use millrace_api::ObjectError;
+use millrace_fastpath::port::{Frame, PortId};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_model::{Model, ObjectName, PortSpec};
+use std::time::Instant;
+
+impl<F: Frame> Control<F> {
+    /// The objects of the cluster, to be changed. What is changed becomes visible by [`publish`](Control::publish).
+    pub fn model(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    /// Replaces what is known of objects and files that could not be used.
+    pub fn set_object_errors(&mut self, errors: Vec<ObjectError>) {
+        self.object_errors = errors;
+    }
+
+    /// Says that everything that the source had at the start is in the model.
+    pub fn set_synced(&mut self) {
+        self.source_synced = true;
+    }
+
+    /// Compiles the model and has the workers read the result from their next burst on.
+    pub fn publish(&mut self) {
+        self.compile();
+        self.retry_waiting_for_pods();
+    }
+
+    /// The same without looking at ports that wait for pods.
+    pub(crate) fn compile(&mut self) {
+        self.current = self.model.compile();
+        self.tables.publish(Box::new(self.current.clone()));
+        self.published_at = Instant::now();
+    }
+
+    /// Tells the model of a port; workers do not see it yet.
+    pub(crate) fn enter(&mut self, port: &Port) {
+        let config = &port.config;
+        self.model.apply_port(PortSpec {
+            id: port.id,
+            mac: MacAddr(config.peer_mac().octets()),
+            mtu: port.mtu,
+            spoof_check: config.spoof_check,
+            addresses: config.addresses.iter().map(|prefix| prefix.net()).collect(),
+            pod: config.pod.as_ref().map(|pod| ObjectName::new(pod.namespace(), pod.name())),
+        });
+    }
+
+    /// Has the workers see a port.
+    pub(crate) fn publish_port(&mut self, port: &mut Port) {
+        port.published = true;
+        self.compile();
+    }
+
+    /// Has the model forget a port.
+    pub(crate) fn leave(&mut self, port: &Port) {
+        self.model.delete_port(port.id);
+    }
+
+    /// What a port owns: its own prefixes and its pod's addresses, as far as the pod is known.
+    pub(crate) fn prefixes_of(&self, port: PortId) -> Vec<IpNet> {
+        self.model.port_prefixes(port)
+    }
+}

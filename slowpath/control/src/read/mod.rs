@@ -1,0 +1,10 @@
+//! What the node looks like, in the admin API's types.
+
+mod drops;
+mod flows;
+mod ports;
+mod services;
+mod status;
+mod workers;
+
+pub use workers::WorkerReading;

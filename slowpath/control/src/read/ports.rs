@@ -1,0 +1,68 @@
+//! Ports.
+
+use super::drops;
+use crate::control::Control;
+use crate::driver::Link;
+use crate::port::{Port, PortError};
+use ipnet::IpNet;
+use millrace_api::{LinkState, PortCounts, PortList};
+use millrace_config::PortName;
+use millrace_fastpath::port::{Frame, PortId};
+
+impl<F: Frame> Control<F> {
+    /// All ports, by name.
+    pub fn list_ports(&self) -> PortList {
+        PortList { ports: self.ports.values().map(|port| self.describe(port)).collect() }
+    }
+
+    /// One port.
+    pub fn show_port(&self, name: &PortName) -> Result<millrace_api::Port, PortError> {
+        let port = self.ports.get(name).ok_or_else(|| PortError::Unknown(name.clone()))?;
+        Ok(self.describe(port))
+    }
+
+    pub(super) fn port_name(&self, id: PortId) -> Option<String> {
+        self.ports.values().find(|port| port.id == id).map(|port| port.config.name.to_string())
+    }
+
+    pub(super) fn ports_up(&self) -> usize {
+        let up = |port: &&Port| port.device.as_ref().is_some_and(|device| device.link() == Link::Up);
+        self.ports.values().filter(up).count()
+    }
+
+    fn describe(&self, port: &Port) -> millrace_api::Port {
+        // A pod may have become known, or have got another family, after its port.
+        let addresses = self.prefixes_of(port.id);
+        let own = |net: &&IpNet| port.config.addresses.iter().any(|prefix| prefix.net() == **net);
+        let pod_ips = addresses.iter().filter(|net| !own(net)).map(|net| net.addr()).collect();
+        let totals = port.counters.totals();
+        let device = port.device.as_ref();
+        millrace_api::Port {
+            config: port.config.clone(),
+            number: port.id.0.into(),
+            mac: port.config.peer_mac().to_string(),
+            mtu: port.mtu,
+            link: match device.map(|device| device.link()) {
+                Some(Link::Up) => LinkState::Up,
+                Some(Link::Down(reason)) => LinkState::Down { reason },
+                None => LinkState::Down { reason: "closed".to_owned() },
+            },
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            pod_ips,
+            workers: port.workers.iter().map(|worker| worker.0.into()).collect(),
+            details: device
+                .map(|device| device.details())
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            counts: PortCounts {
+                rx_frames: totals.rx_frames,
+                rx_bytes: totals.rx_bytes,
+                tx_frames: totals.tx_frames,
+                tx_bytes: totals.tx_bytes,
+            },
+            drops: drops::of_port(&port.counters),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The daemon as a whole.
+
+use crate::control::Control;
+use millrace_api::{ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables};
+use millrace_config::Source;
+use millrace_fastpath::port::Frame;
+use std::time::Duration;
+
+impl<F: Frame> Control<F> {
+    /// The state of the daemon.
+    pub fn status(&self) -> Status {
+        let Source::Directory(directory) = &self.config.source;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.to_string(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            hugepages: self.hugepages,
+            eal_file_prefix: self.config.eal_file_prefix(),
+            source: SourceStatus {
+                kind: "directory".to_owned(),
+                place: directory.display().to_string(),
+                synced: self.source_synced,
+                objects: self.model.objects() as u64,
+                errors: (self.object_errors.len() + self.pending.len()) as u64,
+            },
+            ports_up: self.ports_up() as u64,
+            ports: self.ports.len() as u64,
+            services: self.count_services().0 as u64,
+            workers: self.workers.len() as u64,
+            flows: self.flows.len().into(),
+            flow_capacity: self.flows.capacity().into(),
+            dropped_frames: self.lost(),
+            pools: self.pools(),
+        }
+    }
+
+    /// Packet pools.
+    pub fn pools(&self) -> Vec<Pool> {
+        (self.pools)()
+    }
+
+    /// Sizes and generations of the tables.
+    pub fn tables(&self) -> Tables {
+        let tables = &self.current;
+        Tables {
+            version: tables.version,
+            epoch: tables.epoch,
+            sizes: TableSizes {
+                ports: self.ports.len() as u64,
+                routes: tables.routes.len() as u64,
+                frontends: tables.services.len() as u64,
+                endpoints: self.count_services().1 as u64,
+                flow_entries: u64::from(self.flows.len()) * 2,
+                flow_capacity: u64::from(self.flows.capacity()) * 2,
+            },
+        }
+    }
+
+    /// Time since the tables were last published.
+    pub fn tables_age(&self) -> Duration {
+        self.published_at.elapsed()
+    }
+
+    /// Objects, files and configured ports that cannot be used.
+    pub fn object_errors(&self) -> ObjectErrorList {
+        let ports = self.pending.iter().map(|pending| ObjectError {
+            file: "configuration".to_owned(),
+            object: Some(format!("port {}", pending.config.name)),
+            reason: pending.error.to_string(),
+            ..ObjectError::default()
+        });
+        ObjectErrorList { errors: self.object_errors.iter().cloned().chain(ports).collect() }
+    }
+
+    /// Whether everything that the source had at the start is in the tables.
+    pub fn is_synced(&self) -> bool {
+        self.source_synced
+    }
+}

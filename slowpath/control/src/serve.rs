@@ -1,0 +1,99 @@
+//! The control thread.
+
+use crate::control::Control;
+use millrace_fastpath::port::Frame;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Changes that come within this time are published together: a rolling update costs a few publications, not
+/// thousands, and nobody waits noticeably.
+const COALESCE: Duration = Duration::from_millis(5);
+/// Interval of housekeeping.
+const TICK: Duration = Duration::from_secs(1);
+/// Requests that may wait. Who asks when it is full is told that the daemon is busy.
+const WAITING: usize = 1_024;
+
+/// Work for the control thread.
+enum Message<F> {
+    /// A question or an order from the API.
+    Request(Box<dyn FnOnce(&mut Control<F>) + Send>),
+    /// A change of the model, to be published soon.
+    Change(Box<dyn FnOnce(&mut Control<F>) + Send>),
+    /// End.
+    Stop,
+}
+
+/// Hands work to the control thread, from any thread.
+pub struct ControlHandle<F> {
+    inbox: SyncSender<Message<F>>,
+}
+
+impl<F> Clone for ControlHandle<F> {
+    fn clone(&self) -> Self {
+        ControlHandle { inbox: self.inbox.clone() }
+    }
+}
+
+/// The control thread is busy beyond measure, or has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the control thread takes no requests now")]
+pub struct Busy;
+
+impl<F: Frame + 'static> ControlHandle<F> {
+    /// Runs `request` on the control thread, later. It is to answer by a channel of its own.
+    pub fn request(&self, request: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
+        self.inbox.try_send(Message::Request(Box::new(request))).map_err(|_| Busy)
+    }
+
+    /// Runs a change of the model on the control thread and publishes it within 5 ms. Waits while the inbox is full.
+    pub fn change(&self, change: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
+        self.inbox.send(Message::Change(Box::new(change))).map_err(|_| Busy)
+    }
+
+    /// Ends [`ControlLoop::run`] after what was handed over before.
+    pub fn stop(&self) -> Result<(), Busy> {
+        self.inbox.send(Message::Stop).map_err(|_| Busy)
+    }
+}
+
+/// The control thread's loop.
+pub struct ControlLoop<F> {
+    control: Control<F>,
+    inbox: Receiver<Message<F>>,
+}
+
+impl<F: Frame + 'static> ControlLoop<F> {
+    /// A loop around `control`, and the handle to it.
+    pub fn new(control: Control<F>) -> (Self, ControlHandle<F>) {
+        let (sender, inbox) = sync_channel(WAITING);
+        (ControlLoop { control, inbox }, ControlHandle { inbox: sender })
+    }
+
+    /// Works until it is told to stop; gives the state back.
+    pub fn run(mut self) -> Control<F> {
+        let mut next_tick = Instant::now() + TICK;
+        // When the changes applied until now are to be published.
+        let mut due: Option<Instant> = None;
+        loop {
+            let until = due.map_or(next_tick, |due| due.min(next_tick));
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Change(change)) => {
+                    change(&mut self.control);
+                    due.get_or_insert_with(|| Instant::now() + COALESCE);
+                }
+                Ok(Message::Request(request)) => request(&mut self.control),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return self.control,
+            }
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now) {
+                self.control.publish();
+                due = None;
+            }
+            if next_tick <= now {
+                self.control.tick();
+                next_tick = now + TICK;
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The control thread over drivers in plain memory, with real workers.
+
+mod bench;
+mod ports;
+mod publication;

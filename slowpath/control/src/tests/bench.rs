@@ -1,0 +1,248 @@
+//! A node in memory: drivers and plumbing that fail when told to, and say what they hold.
+
+use crate::*;
+use millrace_config::{Config, InterfaceName, PortConfig, PortName};
+use millrace_fastpath::conntrack::{FlowTable, FlowTableConfig, Line, Timeouts};
+use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
+use millrace_fastpath::port::{BufferFrame, Burst, PortId, PortQueue, WorkerId};
+use millrace_fastpath::sync::{Domain, Region, Snapshot};
+use millrace_fastpath::tables::{Balancing, Gateway, TableSet};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_model::{Model, ModelConfig};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// Commands that may wait for a worker, and so two more than the queues that it can take.
+pub(super) const MAILBOX: usize = 64;
+
+/// What the outside of a port sees: frames that wait to be received, and those that were sent.
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) arrived: VecDeque<BufferFrame>,
+    pub(super) sent: Vec<BufferFrame>,
+}
+
+/// What the node's outside holds at a moment, and what is to fail next.
+#[derive(Default)]
+pub(super) struct Outside {
+    pub(super) devices: AtomicUsize,
+    pub(super) queues: AtomicUsize,
+    pub(super) sites: AtomicUsize,
+    pub(super) wires: Mutex<BTreeMap<PortId, Arc<Mutex<Wire>>>>,
+    pub(super) failing: Mutex<Option<Step>>,
+}
+
+impl Outside {
+    fn fail(&self, step: Step) -> Result<(), Refusal> {
+        match *self.failing.lock().unwrap() {
+            Some(failing) if failing == step => Err(format!("{step} refused").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Devices, queues and sites that are there.
+    pub(super) fn held(&self) -> (usize, usize, usize) {
+        let read = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+        (read(&self.devices), read(&self.queues), read(&self.sites))
+    }
+}
+
+/// Counts itself while it lives.
+struct Counted(Arc<Outside>, fn(&Outside) -> &AtomicUsize);
+
+impl Counted {
+    fn new(outside: &Arc<Outside>, which: fn(&Outside) -> &AtomicUsize) -> Self {
+        which(outside).fetch_add(1, Ordering::SeqCst);
+        Counted(Arc::clone(outside), which)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.1)(&self.0).fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct MemoryDriver(Arc<Outside>);
+
+struct MemoryDevice {
+    outside: Arc<Outside>,
+    _counted: Counted,
+}
+
+struct MemoryPort {
+    wire: Arc<Mutex<Wire>>,
+    _counted: Counted,
+}
+
+impl Driver<BufferFrame> for MemoryDriver {
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Opened<BufferFrame>, Refusal> {
+        self.0.fail(Step::Open)?;
+        let wire = Arc::new(Mutex::new(Wire::default()));
+        self.0.wires.lock().unwrap().insert(request.id, Arc::clone(&wire));
+        let queue = |_| {
+            let counted = Counted::new(&self.0, |outside| &outside.queues);
+            Box::new(MemoryPort { wire: Arc::clone(&wire), _counted: counted })
+                as Box<dyn PortQueue<BufferFrame>>
+        };
+        let counted = Counted::new(&self.0, |outside| &outside.devices);
+        Ok(Opened {
+            device: Box::new(MemoryDevice { outside: Arc::clone(&self.0), _counted: counted }),
+            queues: (0..request.config.queues.get()).map(queue).collect(),
+        })
+    }
+}
+
+impl Device for MemoryDevice {
+    fn link(&self) -> Link {
+        Link::Up
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        vec![("driver", "memory".to_owned())]
+    }
+}
+
+impl Drop for MemoryDevice {
+    fn drop(&mut self) {
+        assert!(self.outside.failing.lock().is_ok());
+    }
+}
+
+impl PortQueue<BufferFrame> for MemoryPort {
+    fn rx_burst(&mut self, into: &mut Burst<BufferFrame>) -> usize {
+        let mut wire = self.wire.lock().unwrap();
+        let count = wire.arrived.len().min(into.remaining_capacity());
+        into.extend(wire.arrived.drain(..count));
+        count
+    }
+
+    fn tx_burst(&mut self, frames: &mut Burst<BufferFrame>) -> usize {
+        let count = frames.len();
+        self.wire.lock().unwrap().sent.extend(frames.drain(..));
+        count
+    }
+}
+
+struct MemoryPlumbing(Arc<Outside>);
+
+impl Plumbing for MemoryPlumbing {
+    fn prepare(&mut self, _: &Site<'_>) -> Result<Option<InterfaceName>, Refusal> {
+        self.0.fail(Step::Prepare)?;
+        self.0.sites.fetch_add(1, Ordering::SeqCst);
+        Ok(None)
+    }
+
+    fn finish(&mut self, _: &Site<'_>) -> Result<(), Refusal> {
+        self.0.fail(Step::Finish)
+    }
+
+    fn undo(&mut self, _: &Site<'_>) -> Result<(), Refusal> {
+        let (_, queues, sites) = self.0.held();
+        assert!(sites > 0, "undone once for each time it was made");
+        assert!(self.0.devices.load(Ordering::SeqCst) == 0 || queues > 0, "devices go after their queues");
+        self.0.sites.fetch_sub(1, Ordering::SeqCst);
+        self.0.fail(Step::Undo)
+    }
+}
+
+/// A node: its control state, its running workers, its outside.
+pub(super) struct Node {
+    pub(super) control: Control<BufferFrame>,
+    pub(super) outside: Arc<Outside>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    pub(super) fn new(workers: usize) -> Self {
+        let gateway = Gateway {
+            mac: MacAddr([2, 0x4d, 0x52, 0, 0, 1]),
+            ipv4: "169.254.1.1".parse().unwrap(),
+            ipv6: "fe80::4d:52ff:fe00:1".parse().unwrap(),
+        };
+        let domain = Domain::new(workers);
+        let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(gateway))));
+        let config = FlowTableConfig { connections: 1024, secret: [3; 4], timeouts: Timeouts::default() };
+        let memory = Region::from_heap(Line::zeroed(FlowTable::lines(1024)));
+        let flows = Arc::new(FlowTable::try_new(config, memory, &domain).unwrap());
+        let wakers: Vec<Waker> = (0..workers).map(|_| Arc::new(|| {}) as Waker).collect();
+        let (mut handles, mut threads) = (Vec::new(), Vec::new());
+        for (number, handover) in handover_mesh(&wakers, 64).into_iter().enumerate() {
+            let id = WorkerId(number as u16);
+            let (end, mailbox) = mailbox(MAILBOX);
+            let counters = Arc::new(WorkerCounters::default());
+            let mut worker = Worker::new(WorkerParts {
+                id,
+                seed: 7 + number as u64,
+                flows: Arc::clone(&flows),
+                tables: Arc::clone(&tables),
+                reader: domain.register().unwrap(),
+                counters: Arc::clone(&counters),
+                mailbox,
+                handover,
+            });
+            let waker = Arc::clone(&wakers[number]);
+            handles.push(WorkerHandle::new(id, None, end, waker, counters, Arc::new(Load::default())));
+            threads.push(std::thread::spawn(move || {
+                while !worker.is_stopped() {
+                    if worker.poll(now()) == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            }));
+        }
+        let outside = Arc::new(Outside::default());
+        let model = Model::new(ModelConfig { node: "node".into(), gateway, balancing: Balancing::Maglev });
+        let control = Control::new(Parts {
+            config: Config::default(),
+            node: "node".parse().unwrap(),
+            hugepages: false,
+            model,
+            tables,
+            domain,
+            flows,
+            workers: handles,
+            driver: Box::new(MemoryDriver(Arc::clone(&outside))),
+            plumbing: Box::new(MemoryPlumbing(Arc::clone(&outside))),
+            pools: Box::new(Vec::new),
+        });
+        Node { control, outside, workers: threads }
+    }
+
+    pub(super) fn fail(&self, step: Option<Step>) {
+        *self.outside.failing.lock().unwrap() = step;
+    }
+
+    pub(super) fn wire(&self, id: PortId) -> Arc<Mutex<Wire>> {
+        Arc::clone(&self.outside.wires.lock().unwrap()[&id])
+    }
+
+    /// Ends the node: everything must be gone.
+    pub(super) fn end(mut self) {
+        self.fail(None);
+        self.control.shut_down().unwrap();
+        for worker in self.workers.drain(..) {
+            worker.join().unwrap();
+        }
+        assert_eq!(self.outside.held(), (0, 0, 0));
+    }
+}
+
+/// A DPDK port: the kind that wants nothing of the host.
+pub(super) fn port(number: u8, queues: u16) -> PortConfig {
+    serde_json::from_value(serde_json::json!({
+        "name": format!("port-{number}"),
+        "kind": "dpdk",
+        "addresses": [format!("10.0.0.{number}"), format!("fd00::{number:x}")],
+        "mac": format!("02:00:00:00:00:{number:02x}"),
+        "queues": queues,
+        "dpdk": { "devargs": format!("net_null{number}") },
+    }))
+    .unwrap()
+}
+
+pub(super) fn name(number: u8) -> PortName {
+    format!("port-{number}").parse().unwrap()
+}
