@@ -15,6 +15,7 @@ mod netns;
 mod network;
 mod pod;
 mod process;
+mod raw;
 mod testpmd;
 mod traffic;
 
@@ -25,5 +26,6 @@ pub use netns::Netns;
 pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};
 pub use process::{Child, Output, run};
+pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
 pub use testpmd::{Testpmd, hugepages_in_use};
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};

@@ -1,0 +1,116 @@
+//! A virtual machine's kernel driver as the peer of a vhost-user port.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use millrace_tests::{Card, Echo, Family, Guest, Kind, Network, ServiceSpec, eventually, ping, ping_sizes};
+use serde_json::json;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const MAC: &str = "02:4d:00:00:00:64";
+
+fn addresses() -> (IpAddr, IpAddr) {
+    ("10.77.0.100".parse().unwrap(), "fd00:77::64".parse().unwrap())
+}
+
+fn with_guest(card: Card, check: impl FnOnce(&Network, &mut Guest)) {
+    let network = Network::start(&[Kind::AfXdp, Kind::Tap]);
+    let socket = network.daemon().room().join("guest.vhost");
+    let (ipv4, ipv6) = addresses();
+    network.daemon().add_port(&json!({"name": "guest", "kind": "vhost-user", "mac": MAC,
+        "addresses": [ipv4, ipv6], "vhostUser": {"socket": socket}}));
+    let mut guest = Guest::boot(&socket, MAC, ipv4, ipv6, card);
+    eventually("the guest answers", Duration::from_secs(10), || ping(network.pod(0), &ipv4.to_string(), 56));
+    check(&network, &mut guest);
+    drop(guest);
+    network.daemon().remove_port("guest");
+    network.stop();
+}
+
+/// Both families, both directions, by HTTP; what arrives is compared by its SHA-256.
+fn transfers_are_whole(network: &Network, guest: &mut Guest) {
+    let (ipv4, ipv6) = addresses();
+    for pod in network.pods() {
+        ping_sizes(pod, ipv4);
+        ping_sizes(pod, ipv6);
+    }
+    guest.must("httpd -p 80 -h /www; dd if=/dev/urandom of=/www/big bs=1M count=8 2>/dev/null");
+    let wanted = guest.must("sha256sum < /www/big");
+    for pod in network.pods() {
+        for host in [ipv4.to_string(), format!("[{ipv6}]")] {
+            let fetch = format!("curl -sf -m60 http://{host}/big | sha256sum");
+            assert_eq!(pod.netns().must(&["sh", "-c", &fetch]).trim(), wanted.trim(), "{} from {host}", pod.name);
+        }
+    }
+    let content = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..8u32 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    std::fs::write(content.path().join("big"), bytes).unwrap();
+    let wanted = network.pod(0).netns().must(&["sh", "-c", &format!("sha256sum < {}/big", content.path().display())]);
+    for pod in network.pods() {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", pod.netns().name(), "busybox", "httpd", "-f", "-p", "[::]:8000", "-h"]);
+        let _server = millrace_tests::Child::spawn(command.arg(content.path()));
+        for family in Family::BOTH {
+            let host = match pod.address(family) {
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(address) => format!("[{address}]"),
+            };
+            let got = guest.must(&format!("wget -T 60 -q -O - http://{host}:8000/big | sha256sum"));
+            assert_eq!(got.trim(), wanted.trim(), "guest from {host}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_with_offloads_exchanges_whole_files_with_every_kind_of_pod() {
+    with_guest(Card { packed: false, offloads: true }, transfers_are_whole);
+}
+
+#[test]
+fn a_guest_without_offloads_exchanges_whole_files_with_every_kind_of_pod() {
+    with_guest(Card { packed: false, offloads: false }, transfers_are_whole);
+}
+
+#[test]
+fn a_guest_with_packed_rings_exchanges_whole_files_with_every_kind_of_pod() {
+    with_guest(Card { packed: true, offloads: true }, transfers_are_whole);
+}
+
+#[test]
+fn a_guest_is_client_and_backend_of_a_service() {
+    with_guest(Card { packed: false, offloads: true }, |network, guest| {
+        let spec = ServiceSpec::numbered("web", 10, 80, 8080);
+        let (ipv4, ipv6) = addresses();
+        network.manifests().service(&spec);
+        network.manifests().endpoints(&spec, "test-node", &[ipv4, ipv6]);
+        guest.must("httpd -p 8080 -h /www");
+        let page = guest.must("cat /www/index.html");
+        for host in ["10.96.0.10", "[fd00:96::a]"] {
+            eventually("the guest's page through the service", Duration::from_secs(10), || {
+                let output = network.pod(0).netns().run(&["curl", "-sf", "-m2", &format!("http://{host}/")]);
+                output.success && output.stdout.trim() == page.trim()
+            });
+        }
+        let _server = Echo::start(network.pod(1), 8080);
+        network.set_endpoints(&spec, &[1]);
+        for host in ["10.96.0.10", "fd00:96::a"] {
+            let said = guest.must(&format!("echo hello | nc -w 3 {host} 80 | head -n 1"));
+            assert_eq!(said.trim(), "b");
+        }
+    });
+}
+
+#[test]
+fn a_guest_that_loses_power_can_be_booted_again() {
+    let network = Network::start(&[Kind::Tap]);
+    let socket = network.daemon().room().join("guest.vhost");
+    let (ipv4, ipv6) = addresses();
+    network.daemon().add_port(&json!({"name": "guest", "kind": "vhost-user", "mac": MAC,
+        "addresses": [ipv4, ipv6], "vhostUser": {"socket": socket}}));
+    for card in [Card { packed: false, offloads: true }, Card { packed: true, offloads: false }] {
+        let guest = Guest::boot(&socket, MAC, ipv4, ipv6, card);
+        eventually("the guest answers", Duration::from_secs(10), || ping(network.pod(0), &ipv4.to_string(), 56));
+        guest.kill();
+    }
+    network.daemon().remove_port("guest");
+    network.stop();
+}
