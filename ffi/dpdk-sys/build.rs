@@ -64,7 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for pattern in CONSTANTS {
         builder = builder.allowlist_var(pattern);
     }
-    let includes: Vec<String> = dpdk.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
+    let includes: Vec<String> =
+        dpdk.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
     // pkg-config's crate drops `-include` and `-march`; without them the headers mean something else.
     let flags = ["-include", "rte_config.h", "-march=corei7", "-D_GNU_SOURCE", "-DALLOW_EXPERIMENTAL_API"];
     builder.clang_args(&includes).clang_args(flags).generate()?.write_to_file(output.join("bindings.rs"))?;

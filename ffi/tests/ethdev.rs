@@ -1,5 +1,7 @@
 //! Ethdevs by their arguments: `net_null` and `net_pcap`. Needs root; uses no hugepage and no network.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use millrace_fastpath::port::{Burst, Checksum, DropReason, Frame, Offload, PortCounters};
 use millrace_ffi::device::Link;
 use millrace_ffi::dpdk::{self, DpdkConfig, DpdkError};

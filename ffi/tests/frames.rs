@@ -1,5 +1,7 @@
 //! Mbufs as frames, and what `gso::settle` makes of them, read back by an independent parser.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
 use millrace_ffi::eal::{Eal, EalConfig, Memory};

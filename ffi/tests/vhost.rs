@@ -5,6 +5,8 @@
 //! ```
 //! Needs root and `dpdk-testpmd`. All in ordinary memory: no hugepage is used.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use millrace_fastpath::port::{Burst, DropReason, PortCounters};
 use millrace_fastpath::sync::{Domain, Reader};
 use millrace_ffi::device::{Link, Opened};
