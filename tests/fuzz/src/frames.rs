@@ -5,7 +5,7 @@
 
 mod seeds;
 
-pub use seeds::write as write_seeds;
+pub use seeds::{seed_frames, write as write_seeds};
 
 use millrace_fastpath::wire::icmp_error::{IcmpError, Problem, may_be_sent, quote_len};
 use millrace_fastpath::wire::ndisc::{self, Envelope};

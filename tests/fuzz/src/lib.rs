@@ -1,7 +1,13 @@
 //! What is done with hostile input, one module per target. A target that returns has found nothing.
 
+#[cfg(feature = "control")]
+pub mod admin_api;
 #[cfg(feature = "frames")]
 pub mod frames;
+#[cfg(feature = "control")]
+pub mod manifests;
+#[cfg(feature = "vhost")]
+pub mod vhost;
 
 use std::io;
 use std::path::Path;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use millrace_fastpath::wire::icmp_error::{IcmpError, Problem};
 use millrace_fastpath::wire::parse::Addresses;
@@ -15,12 +16,22 @@ const V6: [Ipv6Addr; 2] =
 /// Writes each of them to a file in `directory`.
 pub fn write(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    for (name, ether_type, packet) in frames() {
+    for (name, frame) in seed_frames() {
         // No cut, checksums made right: see the first two bytes of `check`.
-        let seed = [&[0, 1][..], &[2; 12], &u16::to_be_bytes(ether_type), &packet].concat();
-        std::fs::write(directory.join(name), seed)?;
+        std::fs::write(directory.join(name), [&[0, 1][..], frame].concat())?;
     }
     Ok(())
+}
+
+/// Name and bytes of each.
+pub fn seed_frames() -> &'static [(&'static str, Vec<u8>)] {
+    static FRAMES: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
+    FRAMES.get_or_init(|| {
+        let frame = |(name, ether_type, packet): (_, u16, Vec<u8>)| {
+            (name, [&[2; 12][..], &ether_type.to_be_bytes(), &packet].concat())
+        };
+        frames().into_iter().map(frame).collect()
+    })
 }
 
 /// Name, EtherType and packet.
