@@ -24,7 +24,7 @@ pub use entry::{Entry, EntryFlags, EntryRef, Verdict};
 pub use index::Inserted;
 pub use key::{FlowKey, KeyWords, Secret};
 pub use line::Line;
-pub use table::{FlowInfo, FlowTable, FlowTableConfig, FlowTableError};
+pub use table::{FlowInfo, FlowTable, FlowTableConfig, FlowTableError, FlowView};
 pub use tcp::{TcpSeen, TcpState};
 pub use timeouts::{FlowState, Ticks, Timeouts};
 pub use tracker::{NewFlow, NotTracked, Tracker};

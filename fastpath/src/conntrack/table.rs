@@ -137,16 +137,11 @@ impl FlowTable {
         &self.config.secret
     }
 
-    /// Starts to load the index bucket for a hash.
+    /// The table as a burst looks things up in it.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        self.index().prefetch(hash);
-    }
-
-    /// The entry that most likely is that of the key with this hash; to be compared with [`Entry::is`].
-    #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Option<EntryRef> {
-        self.index().guess(hash)
+    pub fn view(&self) -> FlowView<'_> {
+        let (connections, _) = self.memory[CONTROL_LINES + self.buckets..].as_chunks();
+        FlowView { index: self.index(), connections, secret: &self.config.secret }
     }
 
     /// The entry of a key.
@@ -156,12 +151,9 @@ impl FlowTable {
     }
 
     /// The contents of an entry. A number that was not given out by this table shows an arbitrary entry.
-    #[inline(always)]
+    #[inline]
     pub fn entry(&self, entry: EntryRef) -> Entry<'_> {
-        let connection = (entry.connection() as usize).min(self.config.connections as usize - 1);
-        let first = CONTROL_LINES + self.buckets + connection * LINES_PER_CONNECTION;
-        let reply = entry.is_reply();
-        Entry::new(&self.memory[first + usize::from(reply)], &self.memory[first + 2], reply)
+        self.view().entry(entry)
     }
 
     /// Both directions of all connections, as they are now.
@@ -297,6 +289,42 @@ impl FlowTable {
     /// The line whose first word links a free connection to the next.
     fn link(&self, connection: u32) -> &Line {
         &self.memory[CONTROL_LINES + self.buckets + connection as usize * LINES_PER_CONNECTION]
+    }
+}
+
+/// A [`FlowTable`] with its parts at hand, for a burst of lookups.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView<'a> {
+    index: Index<'a>,
+    connections: &'a [[Line; LINES_PER_CONNECTION]],
+    secret: &'a Secret,
+}
+
+impl<'a> FlowView<'a> {
+    /// The secret that keys are hashed under.
+    #[inline(always)]
+    pub fn secret(&self) -> &'a Secret {
+        self.secret
+    }
+
+    /// Starts to load the index bucket for a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// The entry that most likely is that of the key with this hash; to be compared with [`Entry::is`].
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Option<EntryRef> {
+        self.index.guess(hash)
+    }
+
+    /// The contents of an entry. A number that was not given out by this table shows an arbitrary entry.
+    #[inline(always)]
+    pub fn entry(&self, entry: EntryRef) -> Entry<'a> {
+        let connection = (entry.connection() as usize).min(self.connections.len() - 1);
+        let [original, reply, shared] = &self.connections[connection];
+        Entry::new(if entry.is_reply() { reply } else { original }, shared, entry.is_reply())
     }
 }
 

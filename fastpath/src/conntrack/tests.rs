@@ -79,7 +79,7 @@ fn both_directions_of_a_flow_are_found_and_mirror_each_other() {
         assert_eq!(original.adjacency(), AdjacencyId(7));
         assert_eq!((original.arrival(), original.epoch(), original.service()), (PortId(3), 5, ServiceId(9)));
         assert!(original.flags().has(EntryFlags::NAT) && reply.flags().has(EntryFlags::NAT));
-        assert_eq!(table.guess(key.words().hash(table.secret())), Some(number));
+        assert_eq!(table.view().guess(key.words().hash(table.secret())), Some(number));
     }
 }
 

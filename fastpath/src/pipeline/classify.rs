@@ -24,28 +24,48 @@ pub(super) enum Step {
     Drop(DropReason),
 }
 
-/// Classifies one frame; `Parsed` is meaningless for [`Step::Arp`] and [`Step::Drop`].
+/// Classifies one frame. `keep` is called with the headers of a packet whose flow is to be looked up.
 #[inline(always)]
-pub(super) fn classify<F: Frame>(frame: &F, port: &PortInfo, gateway: &Gateway) -> (Step, Option<Parsed>) {
+pub(super) fn classify<F: Frame>(
+    frame: &F,
+    port: &PortInfo,
+    gateway: &Gateway,
+    keep: impl FnOnce(&Parsed),
+) -> Step {
     let head = frame.head();
     let Some(macs) = head.first_chunk::<12>() else {
-        return (Step::Drop(DropReason::Truncated), None);
+        return Step::Drop(DropReason::Truncated);
     };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = *macs;
     if port.spoof_check && [s0, s1, s2, s3, s4, s5] != port.mac.0 {
-        return (Step::Drop(DropReason::SpoofedMac), None);
+        return Step::Drop(DropReason::SpoofedMac);
     }
     let for_gateway = [d0, d1, d2, d3, d4, d5] == gateway.mac.0;
-    match parse(head, frame.total_len()) {
-        Ok(Class::Ip(parsed)) if for_gateway => (step_of(&parsed), Some(parsed)),
-        Ok(Class::Arp { vlan: None, .. }) if for_gateway || d0 & 1 != 0 => (Step::Arp, None),
-        Ok(Class::Ndisc(parsed)) if parsed.vlan.is_none() && (for_gateway || d0 & 1 != 0) => {
-            (Step::Ndisc, Some(parsed))
+    let class = match parse(head, frame.total_len()) {
+        Ok(class) => class,
+        Err(error) => return Step::Drop(reason(error)),
+    };
+    if let Class::Ip(parsed) = &class
+        && for_gateway
+    {
+        let step = step_of(parsed);
+        if matches!(step, Step::Flow) {
+            keep(parsed);
         }
-        Ok(Class::Arp { vlan: Some(_), .. }) => (Step::Drop(DropReason::UnsupportedVlan), None),
-        Ok(_) if d0 & 1 != 0 => (Step::Drop(DropReason::Multicast), None),
-        Ok(_) => (Step::Drop(DropReason::ForeignMac), None),
-        Err(error) => (Step::Drop(reason(error)), None),
+        return step;
+    }
+    link_local(&class, for_gateway, d0 & 1 != 0)
+}
+
+/// What is not an IP packet for the gateway.
+#[cold]
+fn link_local(class: &Class, for_gateway: bool, to_many: bool) -> Step {
+    match class {
+        Class::Arp { vlan: None, .. } if for_gateway || to_many => Step::Arp,
+        Class::Ndisc(parsed) if parsed.vlan.is_none() && (for_gateway || to_many) => Step::Ndisc,
+        Class::Arp { vlan: Some(_), .. } => Step::Drop(DropReason::UnsupportedVlan),
+        _ if to_many => Step::Drop(DropReason::Multicast),
+        _ => Step::Drop(DropReason::ForeignMac),
     }
 }
 

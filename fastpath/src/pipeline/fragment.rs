@@ -6,7 +6,7 @@
 
 use super::resolve::flow_key;
 use super::run::{Context, Pipeline};
-use super::{Egress, forward::apply};
+use super::{Egress, brief::Brief, forward::apply};
 use crate::conntrack::{EntryRef, FlowKey, NewFlow, Verdict};
 use crate::port::{DropReason, Frame};
 use crate::wire::parse::Parsed;
@@ -48,7 +48,7 @@ impl Pipeline {
             (parsed.ip_total <= u32::from(adjacency.mtu)).then_some((entry, *adjacency))
         });
         match way {
-            Some((entry, adjacency)) if apply(&mut frame, parsed, &entry, &adjacency) => {
+            Some((entry, adjacency)) if apply(&mut frame, &Brief::of(parsed), &entry, &adjacency) => {
                 entry.touch(context.now.ticks());
                 egress.send(adjacency.port, frame);
             }

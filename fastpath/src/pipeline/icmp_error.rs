@@ -5,7 +5,7 @@
 //! NATs in general). Comes in: an ICMP error. Goes out: the error, by that entry. Drops: errors about unknown flows.
 
 use super::Egress;
-use super::forward::set_ethernet;
+use super::forward::set_macs;
 use super::resolve::{Refusal, check_source, flow_key};
 use super::run::{Context, Pipeline};
 use crate::conntrack::{EntryRef, FlowKey};
@@ -50,7 +50,7 @@ impl Pipeline {
             let source = if outer.source == key.source { rewritten.source } else { outer.source };
             let translated = Outer { source, destination: rewritten.destination };
             let done = translate(frame.head_mut(), parsed, &translated, &quoted, &rewritten.reversed());
-            match done.is_some() && set_ethernet(&mut frame, adjacency) {
+            match done.is_some() && set_macs(frame.head_mut(), adjacency) {
                 true => Ok(adjacency.port),
                 false => Err(DropReason::Truncated),
             }

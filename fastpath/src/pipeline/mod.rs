@@ -16,6 +16,7 @@
 //! [`Worker`] polls the port queues that it owns, runs the pipeline on what arrives, and sends bursts out.
 
 mod answer;
+mod brief;
 mod classify;
 mod counters;
 mod egress;

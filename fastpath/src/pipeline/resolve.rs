@@ -5,6 +5,7 @@
 //! backend, TTL, size, invalid first packets, no room.
 
 use super::answer::Answer;
+use super::brief::Brief;
 use super::forward::{apply, fits};
 use super::run::{Context, Pipeline, addresses};
 use super::{Egress, WorkerCounter};
@@ -65,7 +66,7 @@ impl Pipeline {
                 if parsed.kind == L4Kind::Tcp {
                     entry.note_tcp(TcpSeen::of_flags(parsed.tcp_flags));
                 }
-                match apply(&mut frame, parsed, &entry, &adjacency) {
+                match apply(&mut frame, &Brief::of(parsed), &entry, &adjacency) {
                     true => egress.send(adjacency.port, frame),
                     false => egress.drop_frame(DropReason::Truncated, frame),
                 }
@@ -189,7 +190,7 @@ impl Pipeline {
         if parsed.ttl <= 1 {
             return Err(Refusal::Answer(Answer::TIME_EXCEEDED, DropReason::TtlExceeded));
         }
-        if parsed.ip_total > u32::from(adjacency.mtu) && !fits(frame, parsed, adjacency.mtu) {
+        if parsed.ip_total > u32::from(adjacency.mtu) && !fits(frame, &Brief::of(parsed), adjacency.mtu) {
             return Err(Refusal::Answer(Answer::too_big(adjacency.mtu), DropReason::TooBig));
         }
         Ok(*adjacency)

@@ -1,35 +1,31 @@
 //! Header rewrites: addresses, ports, TTL, and the checksums over them, all incremental (RFC 1624).
 
+use super::brief::Brief;
 use crate::conntrack::Entry;
-use crate::port::{Checksum, Offload};
-use crate::wire::IpProtocol;
+use crate::port::Checksum;
 use crate::wire::checksum::Delta;
 use crate::wire::crc32c;
-use crate::wire::parse::{L4Kind, Parsed};
+use crate::wire::parse::L4Kind;
+use crate::wire::{IpProtocol, ethernet};
 
-/// Rewrites an IPv4 packet by its flow's entry. False, with the packet half rewritten, when a header is not where
+/// Rewrites an IPv4 packet by its flow's entry: its TTL, and with `nat` (which says how the layer 4 checksum
+/// stands) addresses and ports. False, with the packet half rewritten, when a header is not where
 /// the parser saw it.
 #[inline(always)]
-pub(super) fn rewrite_v4(
-    head: &mut [u8],
-    parsed: &Parsed,
-    entry: &Entry<'_>,
-    nat: bool,
-    offload: Offload,
-) -> bool {
-    let Some((ip, l4)) = split(head, parsed) else { return false };
+pub(super) fn rewrite_v4(head: &mut [u8], packet: &Brief, entry: &Entry<'_>, nat: Option<Checksum>) -> bool {
+    let Some((ip, l4)) = split(head, packet) else { return false };
     let Some(ip) = ip.first_chunk_mut::<20>() else { return false };
     ip[8] = ip[8].wrapping_sub(1);
     let mut header = Delta::TTL_DECREMENT;
     let mut done = true;
-    if nat {
+    if let Some(checksum) = nat {
         let (addresses, ports) = entry.deltas();
         let (addresses, ports) = (Delta::from_bits(addresses), Delta::from_bits(ports));
         header = header.join(addresses);
         ip[12..20].copy_from_slice(&entry.new_v4_addresses().to_be_bytes());
         // ICMP has no pseudo-header: addresses are not in its checksum.
-        let covered = if parsed.protocol == IpProtocol::ICMPV4 { Delta::NONE } else { addresses };
-        done = rewrite_l4(l4, parsed, entry.new_ports(), covered, ports, offload.checksum);
+        let covered = if packet.protocol == IpProtocol::ICMPV4 { Delta::NONE } else { addresses };
+        done = rewrite_l4(l4, packet, entry.new_ports(), covered, ports, checksum);
     }
     let checksum = header.apply([ip[10], ip[11]]);
     [ip[10], ip[11]] = checksum;
@@ -38,44 +34,36 @@ pub(super) fn rewrite_v4(
 
 /// Rewrites an IPv6 packet by its flow's entry. As [`rewrite_v4`].
 #[inline(always)]
-pub(super) fn rewrite_v6(
-    head: &mut [u8],
-    parsed: &Parsed,
-    entry: &Entry<'_>,
-    nat: bool,
-    offload: Offload,
-) -> bool {
-    let Some((ip, l4)) = split(head, parsed) else { return false };
+pub(super) fn rewrite_v6(head: &mut [u8], packet: &Brief, entry: &Entry<'_>, nat: Option<Checksum>) -> bool {
+    let Some((ip, l4)) = split(head, packet) else { return false };
     let Some(ip) = ip.first_chunk_mut::<40>() else { return false };
     ip[7] = ip[7].wrapping_sub(1);
-    if !nat {
-        return true;
-    }
+    let Some(checksum) = nat else { return true };
     let (addresses, ports) = entry.deltas();
     let [source, destination] = entry.new_v6_addresses();
     ip[8..24].copy_from_slice(&source.to_be_bytes());
     ip[24..40].copy_from_slice(&destination.to_be_bytes());
     let (addresses, ports) = (Delta::from_bits(addresses), Delta::from_bits(ports));
-    rewrite_l4(l4, parsed, entry.new_ports(), addresses, ports, offload.checksum)
+    rewrite_l4(l4, packet, entry.new_ports(), addresses, ports, checksum)
 }
 
 /// The IP header and what begins at layer 4.
 #[inline(always)]
-fn split<'a>(head: &'a mut [u8], parsed: &Parsed) -> Option<(&'a mut [u8], &'a mut [u8])> {
-    let (before, l4) = head.split_at_mut_checked(usize::from(parsed.l4))?;
-    Some((before.get_mut(usize::from(parsed.l3)..)?, l4))
+fn split<'a>(head: &'a mut [u8], packet: &Brief) -> Option<(&'a mut [u8], &'a mut [u8])> {
+    let (before, l4) = head.split_at_mut_checked(usize::from(packet.l4))?;
+    Some((before.get_mut(ethernet::LEN..)?, l4))
 }
 
 #[inline(always)]
 fn rewrite_l4(
     l4: &mut [u8],
-    parsed: &Parsed,
+    packet: &Brief,
     new_ports: u32,
     addresses: Delta,
     ports: Delta,
     checksum: Checksum,
 ) -> bool {
-    match parsed.kind {
+    match packet.kind {
         L4Kind::Udp => {
             let Some(udp) = l4.first_chunk_mut::<8>() else { return false };
             udp[..4].copy_from_slice(&new_ports.to_be_bytes());
@@ -96,8 +84,8 @@ fn rewrite_l4(
             };
             true
         }
-        L4Kind::Sctp => rewrite_sctp(l4, parsed, new_ports),
-        L4Kind::IcmpEcho(_) => rewrite_echo(l4, new_ports, addresses, ports),
+        L4Kind::Sctp => rewrite_sctp(l4, packet, new_ports),
+        L4Kind::IcmpEcho(_) => rewrite_echo(l4, new_ports, addresses),
         L4Kind::IcmpError | L4Kind::IcmpOther | L4Kind::Fragment | L4Kind::Other => true,
     }
 }
@@ -105,11 +93,11 @@ fn rewrite_l4(
 /// SCTP's CRC32c covers its packet and no pseudo-header (RFC 9260, section 6.8). A CRC is linear, so a change of the
 /// first four bytes changes it by the CRC of that change followed by zeroes: the payload is not touched.
 #[cold]
-fn rewrite_sctp(l4: &mut [u8], parsed: &Parsed, new_ports: u32) -> bool {
+fn rewrite_sctp(l4: &mut [u8], packet: &Brief, new_ports: u32) -> bool {
     let Some(sctp) = l4.first_chunk_mut::<12>() else { return false };
     let old = u32::from_be_bytes([sctp[0], sctp[1], sctp[2], sctp[3]]);
     let change = (old ^ new_ports).to_be_bytes();
-    let behind = parsed.l4_len().saturating_sub(4);
+    let behind = packet.l4_len().saturating_sub(4);
     sctp[..4].copy_from_slice(&new_ports.to_be_bytes());
     let checksum = u32::from_le_bytes([sctp[8], sctp[9], sctp[10], sctp[11]]);
     let changed = checksum ^ crc32c::shift(crc32c::of_change(change), behind);
@@ -119,7 +107,7 @@ fn rewrite_sctp(l4: &mut [u8], parsed: &Parsed, new_ports: u32) -> bool {
 
 /// An echo's identifier stands for both ports; its checksum is never left to others.
 #[cold]
-fn rewrite_echo(l4: &mut [u8], new_ports: u32, addresses: Delta, _ports: Delta) -> bool {
+fn rewrite_echo(l4: &mut [u8], new_ports: u32, addresses: Delta) -> bool {
     let Some(icmp) = l4.first_chunk_mut::<8>() else { return false };
     let identifier = new_ports as u16;
     let change = Delta::of_u16(u16::from_be_bytes([icmp[4], icmp[5]]), identifier);

@@ -1,14 +1,15 @@
 //! The order of the stages for a burst.
 
+use super::brief::Brief;
 use super::classify::{Step, classify};
+use super::forward::established;
 use super::rate::RateLimit;
 use super::{Egress, Nanos, WorkerCounter, WorkerCounters};
-use crate::conntrack::{EntryRef, FlowTable, KeyWords, Tracker};
+use crate::conntrack::{EntryRef, FlowTable, FlowView, KeyWords, Tracker};
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
-use crate::tables::{Address, PortInfo, TableSet};
-use crate::wire::parse::{Addresses, Parsed};
-use arrayvec::ArrayVec;
+use crate::tables::{Address, Adjacency, PortInfo, TableSet};
+use crate::wire::parse::{Addresses, Class, Parsed, parse};
 
 /// ICMP errors a second and worker, and how many at once: Linux's defaults are `icmp_msgs_per_sec` 1000 and
 /// `icmp_msgs_burst` 50 for a whole host.
@@ -34,15 +35,34 @@ pub(super) struct Context<'a> {
     pub(super) arrival: PortId,
     pub(super) port: &'a PortInfo,
     pub(super) now: Nanos,
+    pub(super) adjacencies: &'a [Option<Adjacency>],
 }
 
 /// A frame's way through the stages.
+#[derive(Clone, Copy)]
 struct Slot {
-    step: Step,
-    parsed: Option<Parsed>,
     hash: u64,
+    /// The key, all of it with IPv4; with IPv6 the addresses are in the packet.
+    addresses: u64,
+    tuple: u64,
+    brief: Brief,
     guess: Option<EntryRef>,
+    step: Step,
 }
+
+impl Slot {
+    const EMPTY: Slot = Slot {
+        hash: 0,
+        addresses: 0,
+        tuple: 0,
+        brief: Brief::NONE,
+        guess: None,
+        step: Step::Drop(DropReason::BadHeader),
+    };
+}
+
+/// The slots of a burst, on the stack.
+type Slots = [Slot; BURST];
 
 impl Pipeline {
     /// For one worker. `seed` is random and its own.
@@ -68,13 +88,23 @@ impl Pipeline {
             burst.drain(..).for_each(|frame| egress.drop_frame(DropReason::PortGone, frame));
             return;
         };
-        let context = Context { tables, arrival, port, now };
+        let adjacencies = tables.routes.adjacencies();
+        let context = Context { tables, arrival, port, now, adjacencies };
         self.counters.add(WorkerCounter::Frames, burst.len() as u64);
-        let mut slots = self.classify_burst(&context, burst);
-        self.look_up_burst(&mut slots);
+        let mut slots: Slots = [Slot::EMPTY; BURST];
+        let table = Arc::clone(self.tracker.table());
+        let flows = table.view();
+        classify_burst(&context, &flows, burst, &mut slots);
+        look_up_burst(&flows, &mut slots[..burst.len()]);
         let mut established = 0;
-        for (frame, slot) in burst.drain(..).zip(&slots) {
-            established += u64::from(self.step(&context, frame, slot, egress));
+        for (mut frame, slot) in burst.drain(..).zip(&slots) {
+            match known(&context, &flows, &mut frame, slot) {
+                Some(port) => {
+                    established += 1;
+                    egress.send(port, frame);
+                }
+                None => self.exception(&context, frame, slot, egress),
+            }
         }
         self.counters.add(WorkerCounter::Established, established);
     }
@@ -89,94 +119,30 @@ impl Pipeline {
         &self.tracker
     }
 
-    fn classify_burst<F: Frame>(&self, context: &Context<'_>, burst: &Burst<F>) -> ArrayVec<Slot, BURST> {
-        let flows = self.tracker.table();
-        let mut slots = ArrayVec::new();
-        burst.iter().take(PREFETCH_AHEAD).for_each(Frame::prefetch);
-        for (index, frame) in burst.iter().enumerate() {
-            if let Some(ahead) = burst.get(index + PREFETCH_AHEAD) {
-                ahead.prefetch();
-            }
-            let (step, parsed) = classify(frame, context.port, &context.tables.gateway);
-            let mut hash = 0;
-            if let (Step::Flow, Some(parsed)) = (step, &parsed) {
-                hash = key_words(parsed).hash(flows.secret());
-                flows.prefetch(hash);
-            }
-            slots.push(Slot { step, parsed, hash, guess: None });
-        }
-        slots
-    }
-
-    fn look_up_burst(&self, slots: &mut ArrayVec<Slot, BURST>) {
-        let flows = self.tracker.table();
-        for slot in slots {
-            if let (Step::Flow, Some(parsed)) = (slot.step, &slot.parsed) {
-                slot.guess = flows.guess(slot.hash);
-                if let Some(guess) = slot.guess {
-                    flows.entry(guess).prefetch(matches!(parsed.addresses, Addresses::V6 { .. }));
-                }
-            }
-        }
-    }
-
-    /// One frame, in its turn. True when it was of a known flow and on its way at once.
-    #[inline(always)]
-    fn step<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        frame: F,
-        slot: &Slot,
-        egress: &mut impl Egress<F>,
-    ) -> bool {
-        match (slot.step, &slot.parsed) {
-            (Step::Flow, Some(parsed)) => self.flow(context, frame, parsed, slot, egress),
-            (step, parsed) => {
-                self.exception(context, frame, step, parsed.as_ref(), egress);
-                false
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn flow<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        mut frame: F,
-        parsed: &Parsed,
-        slot: &Slot,
-        egress: &mut impl Egress<F>,
-    ) -> bool {
-        if let Some(guess) = slot.guess {
-            let entry = self.tracker.entry(guess);
-            if entry.is(&key_words(parsed)) && !parsed.first_fragment {
-                if let Some(port) = self.established(context, &mut frame, parsed, guess) {
-                    egress.send(port, frame);
-                    return true;
-                }
-            }
-        }
-        self.counters.add(WorkerCounter::Resolved, 1);
-        self.resolve(context, frame, parsed, slot.hash, egress);
-        false
-    }
-
-    #[cold]
+    /// Everything but a packet of a known flow with a valid verdict. Parsed anew: this is rare, and keeping all
+    /// that the parser finds for every packet is not free.
+    #[inline(never)]
     fn exception<F: Frame>(
         &mut self,
         context: &Context<'_>,
         frame: F,
-        step: Step,
-        parsed: Option<&Parsed>,
+        slot: &Slot,
         egress: &mut impl Egress<F>,
     ) {
-        match (step, parsed) {
-            (Step::Drop(reason), _) => egress.drop_frame(reason, frame),
-            (Step::Arp, _) => self.arp(context, frame, egress),
-            (Step::Ndisc, Some(parsed)) => self.ndisc(context, frame, parsed, egress),
-            (Step::Fragment, Some(parsed)) => self.later_fragment(context, frame, parsed, egress),
-            (Step::IcmpError, Some(parsed)) => self.icmp_error(context, frame, parsed, egress),
-            (_, _) => egress.drop_frame(DropReason::BadHeader, frame),
+        let parsed = match (slot.step, parse(frame.head(), frame.total_len())) {
+            (Step::Drop(reason), _) => return egress.drop_frame(reason, frame),
+            (Step::Arp, _) => return self.arp(context, frame, egress),
+            (_, Ok(Class::Ip(parsed) | Class::Ndisc(parsed))) => parsed,
+            (_, Ok(Class::Arp { .. }) | Err(_)) => return egress.drop_frame(DropReason::BadHeader, frame),
+        };
+        match slot.step {
+            Step::Ndisc => self.ndisc(context, frame, &parsed, egress),
+            Step::Fragment => self.later_fragment(context, frame, &parsed, egress),
+            Step::IcmpError => self.icmp_error(context, frame, &parsed, egress),
+            _ => {
+                self.counters.add(WorkerCounter::Resolved, 1);
+                self.resolve(context, frame, &parsed, slot.hash, egress);
+            }
         }
     }
 
@@ -187,6 +153,72 @@ impl Pipeline {
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
+}
+
+/// What every frame is; the index bucket of those that belong to flows is on its way.
+#[inline(always)]
+fn classify_burst<F: Frame>(
+    context: &Context<'_>,
+    flows: &FlowView<'_>,
+    burst: &Burst<F>,
+    slots: &mut Slots,
+) {
+    burst.iter().take(PREFETCH_AHEAD).for_each(Frame::prefetch);
+    for (index, (frame, slot)) in burst.iter().zip(slots).enumerate() {
+        if let Some(ahead) = burst.get(index + PREFETCH_AHEAD) {
+            ahead.prefetch();
+        }
+        slot.step = classify(frame, context.port, &context.tables.gateway, |parsed| {
+            let words = key_words(parsed);
+            slot.hash = words.hash(flows.secret());
+            slot.tuple = words.tuple_word();
+            if let KeyWords::V4 { addresses, .. } = words {
+                slot.addresses = addresses;
+            }
+            slot.brief = Brief::of(parsed);
+            flows.prefetch(slot.hash);
+        });
+    }
+}
+
+/// The entries that the packets most likely belong to; their lines are on their way.
+#[inline(always)]
+fn look_up_burst(flows: &FlowView<'_>, slots: &mut [Slot]) {
+    for slot in slots {
+        if matches!(slot.step, Step::Flow) {
+            slot.guess = flows.guess(slot.hash);
+            if let Some(guess) = slot.guess {
+                flows.entry(guess).prefetch(slot.brief.v6);
+            }
+        }
+    }
+}
+
+/// Forwards a packet of a known flow with a valid verdict; gives the port to send it by.
+#[inline(always)]
+fn known<F: Frame>(
+    context: &Context<'_>,
+    flows: &FlowView<'_>,
+    frame: &mut F,
+    slot: &Slot,
+) -> Option<PortId> {
+    let guess = slot.guess?;
+    let entry = flows.entry(guess);
+    let words = if slot.brief.v6 {
+        let bytes: &[u8; 32] = frame.head().get(22..)?.first_chunk()?;
+        let half = |at: usize| {
+            let mut half = [0; 8];
+            half.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_be_bytes(half)
+        };
+        KeyWords::V6 { addresses: [[half(0), half(8)], [half(16), half(24)]], tuple: slot.tuple }
+    } else {
+        KeyWords::V4 { addresses: slot.addresses, tuple: slot.tuple }
+    };
+    if !entry.is(&words) {
+        return None;
+    }
+    established(context, flows, frame, &slot.brief, &entry, guess)
 }
 
 /// The flow table's key of a packet.

@@ -7,9 +7,14 @@ use std::collections::VecDeque;
 const HEADROOM: usize = 128;
 
 /// A frame in ordinary memory: one segment, with headroom and tailroom.
+///
+/// Like an mbuf it is one pointer, so that moving it costs what it costs in production.
 #[derive(Clone, Debug)]
-pub struct BufferFrame {
-    buffer: Box<[u8]>,
+pub struct BufferFrame(Box<Buffer>);
+
+#[derive(Clone, Debug)]
+struct Buffer {
+    memory: Box<[u8]>,
     start: usize,
     end: usize,
     offload: Offload,
@@ -18,74 +23,81 @@ pub struct BufferFrame {
 impl BufferFrame {
     /// A frame with the content `packet`, 128 bytes of headroom before it and 64 bytes behind it.
     pub fn new(packet: &[u8]) -> Self {
-        let mut buffer = vec![0; HEADROOM + packet.len() + 64].into_boxed_slice();
-        buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        BufferFrame { buffer, start: HEADROOM, end: HEADROOM + packet.len(), offload: Offload::NONE }
+        BufferFrame::with_offload(packet, Offload::NONE)
     }
 
     /// The same, with offload state.
     pub fn with_offload(packet: &[u8], offload: Offload) -> Self {
-        BufferFrame { offload, ..BufferFrame::new(packet) }
+        let mut memory = vec![0; HEADROOM + packet.len() + 64].into_boxed_slice();
+        memory[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        BufferFrame(Box::new(Buffer { memory, start: HEADROOM, end: HEADROOM + packet.len(), offload }))
     }
 
-    /// Overwrites the content in place, without allocating; the headroom is 128 bytes of headroom again. The content is
-    /// cut where the buffer ends.
+    /// Overwrites the content in place, without allocating; the headroom is 128 bytes again. The content is cut
+    /// where the buffer ends.
     pub fn refill(&mut self, packet: &[u8]) {
-        let len = packet.len().min(self.buffer.len() - HEADROOM);
-        self.buffer[HEADROOM..HEADROOM + len].copy_from_slice(&packet[..len]);
-        (self.start, self.end) = (HEADROOM, HEADROOM + len);
-        self.offload = Offload::NONE;
+        let buffer = &mut *self.0;
+        let len = packet.len().min(buffer.memory.len() - HEADROOM);
+        buffer.memory[HEADROOM..HEADROOM + len].copy_from_slice(&packet[..len]);
+        (buffer.start, buffer.end) = (HEADROOM, HEADROOM + len);
+        buffer.offload = Offload::NONE;
     }
 }
 
 impl Frame for BufferFrame {
+    #[inline]
     fn head(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        &self.0.memory[self.0.start..self.0.end]
     }
 
+    #[inline]
     fn head_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..self.end]
+        let buffer = &mut *self.0;
+        &mut buffer.memory[buffer.start..buffer.end]
     }
 
+    #[inline]
     fn total_len(&self) -> usize {
-        self.end - self.start
+        self.0.end - self.0.start
     }
 
+    #[inline]
     fn offload(&self) -> Offload {
-        self.offload
+        self.0.offload
     }
 
     fn set_offload(&mut self, offload: Offload) {
-        self.offload = offload;
+        self.0.offload = offload;
     }
 
     fn prepend(&mut self, bytes: usize) -> bool {
-        let enough = bytes <= self.start;
+        let enough = bytes <= self.0.start;
         if enough {
-            self.start -= bytes;
+            self.0.start -= bytes;
         }
         enough
     }
 
     fn trim_front(&mut self, bytes: usize) -> bool {
-        let enough = bytes <= self.end - self.start;
+        let enough = bytes <= self.total_len();
         if enough {
-            self.start += bytes;
+            self.0.start += bytes;
         }
         enough
     }
 
     fn append(&mut self, bytes: usize) -> bool {
-        let enough = bytes <= self.buffer.len() - self.end;
+        let buffer = &mut *self.0;
+        let enough = bytes <= buffer.memory.len() - buffer.end;
         if enough {
-            self.buffer[self.end..self.end + bytes].fill(0);
-            self.end += bytes;
+            buffer.memory[buffer.end..buffer.end + bytes].fill(0);
+            buffer.end += bytes;
         }
         enough
     }
 
     fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
+        self.0.end = self.0.end.min(self.0.start + len);
     }
 }
 

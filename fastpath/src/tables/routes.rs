@@ -80,6 +80,12 @@ impl RouteTable {
         self.adjacencies.get(id.0 as usize)?.as_ref()
     }
 
+    /// All adjacencies by number, for a burst of lookups.
+    #[inline(always)]
+    pub fn adjacencies(&self) -> &[Option<Adjacency>] {
+        &self.adjacencies
+    }
+
     /// Adds an adjacency under the lowest free number.
     pub fn add_adjacency(&mut self, adjacency: Adjacency) -> AdjacencyId {
         let adjacencies = Arc::make_mut(&mut self.adjacencies);

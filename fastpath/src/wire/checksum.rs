@@ -21,13 +21,13 @@ impl Sum {
     pub const ZERO: Sum = Sum(0);
 
     /// The sum over `bytes`; a last odd byte counts as if a zero followed.
-    #[inline]
+    #[inline(always)]
     pub fn of(bytes: &[u8]) -> Sum {
         Sum::ZERO.add_bytes(bytes)
     }
 
     /// Adds `bytes`, which begin an even number of bytes into what is summed.
-    #[inline]
+    #[inline(always)]
     pub fn add_bytes(self, bytes: &[u8]) -> Sum {
         let (words, rest) = bytes.as_chunks::<4>();
         let mut sum = self.0;
@@ -44,7 +44,7 @@ impl Sum {
     }
 
     /// Adds one segment of a chain, which begins `offset` bytes into what is summed, whether even or odd.
-    #[inline]
+    #[inline(always)]
     pub fn add_segment(self, segment: &[u8], offset: usize) -> Sum {
         if offset.is_multiple_of(2) {
             return self.add_bytes(segment);
@@ -54,26 +54,26 @@ impl Sum {
     }
 
     /// Adds one 16-bit number of the packet.
-    #[inline]
+    #[inline(always)]
     pub const fn add_u16(self, number: u16) -> Sum {
         Sum(self.0 + number.to_be() as u64)
     }
 
     /// Adds one 32-bit number of the packet.
-    #[inline]
+    #[inline(always)]
     pub const fn add_u32(self, number: u32) -> Sum {
         Sum(self.0 + number.to_be() as u64)
     }
 
     /// Adds an IPv4 header without options: the same as [`add_bytes`](Sum::add_bytes), without its loop.
-    #[inline]
+    #[inline(always)]
     pub fn add_ipv4_header(self, header: &[u8; 20]) -> Sum {
         let (words, _) = header.as_chunks::<4>();
         Sum(words.iter().fold(self.0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word))))
     }
 
     /// The pseudo-header of TCP and UDP over IPv4 (RFC 9293, section 3.1). `len`: bytes of layer 4.
-    #[inline]
+    #[inline(always)]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: IpProtocol, len: u16) -> Sum {
         Sum::ZERO
             .add_bytes(&source.octets())
@@ -83,7 +83,7 @@ impl Sum {
     }
 
     /// The pseudo-header of layer 4 over IPv6 (RFC 8200, section 8.1). `len`: bytes of layer 4.
-    #[inline]
+    #[inline(always)]
     pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: IpProtocol, len: u32) -> Sum {
         Sum::ZERO
             .add_bytes(&source.octets())
@@ -93,21 +93,21 @@ impl Sum {
     }
 
     /// The sum itself, not complemented: what the checksum field holds while the checksum is partial.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn partial(self) -> [u8; 2] {
         fold(self.0).to_ne_bytes()
     }
 
     /// The checksum field of IPv4, TCP and ICMP.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn checksum(self) -> [u8; 2] {
         (!fold(self.0)).to_ne_bytes()
     }
 
     /// The checksum field of UDP: zero would say "no checksum" and is sent as all ones (RFC 768).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn checksum_udp(self) -> [u8; 2] {
         match !fold(self.0) {
@@ -117,7 +117,7 @@ impl Sum {
     }
 
     /// True when this is the sum over something that includes its own, right checksum.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn is_valid(self) -> bool {
         // A multiple of 0xffff that is not zero folds to 0xffff: one multiplication instead of four additions.
@@ -140,64 +140,64 @@ impl Delta {
     pub const TTL_DECREMENT: Delta = Delta(0xfeff_u16.to_be());
 
     /// As a number, to be kept in a flow's entry.
-    #[inline]
+    #[inline(always)]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
     /// From what [`bits`](Delta::bits) gave.
-    #[inline]
+    #[inline(always)]
     pub const fn from_bits(bits: u16) -> Delta {
         Delta(bits)
     }
 
     /// A 16-bit field at an even offset: a port, an identifier.
-    #[inline]
+    #[inline(always)]
     pub const fn of_u16(old: u16, new: u16) -> Delta {
         Delta(fold((!old).to_be() as u64 + new.to_be() as u64))
     }
 
     /// A 32-bit field at an even offset.
-    #[inline]
+    #[inline(always)]
     pub const fn of_u32(old: u32, new: u32) -> Delta {
         Delta(fold((!old).to_be() as u64 + new.to_be() as u64))
     }
 
     /// An IPv4 address.
-    #[inline]
+    #[inline(always)]
     pub const fn of_v4(old: Ipv4Addr, new: Ipv4Addr) -> Delta {
         Delta::of_u32(old.to_bits(), new.to_bits())
     }
 
     /// An IPv6 address.
-    #[inline]
+    #[inline(always)]
     pub fn of_v6(old: Ipv6Addr, new: Ipv6Addr) -> Delta {
         let old = fold(Sum::of(&old.octets()).0);
         Delta(fold(u64::from(!old) + Sum::of(&new.octets()).0))
     }
 
     /// Both changes at once.
-    #[inline]
+    #[inline(always)]
     pub const fn join(self, other: Delta) -> Delta {
         Delta(fold(self.0 as u64 + other.0 as u64))
     }
 
     /// The change that takes this one back: what the replies of a translated flow need.
-    #[inline]
+    #[inline(always)]
     pub const fn inverse(self) -> Delta {
         // Of the two zeros of one's complement, `NONE` is the one that leaves every checksum as it is.
         Delta(if self.0 == 0 { 0 } else { !self.0 })
     }
 
     /// The changed checksum of IPv4, TCP or ICMP.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn apply(self, field: [u8; 2]) -> [u8; 2] {
         (!fold((!u16::from_ne_bytes(field)) as u64 + self.0 as u64)).to_ne_bytes()
     }
 
     /// The changed checksum of UDP: none stays none, and zero becomes all ones (RFC 768).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn apply_udp(self, field: [u8; 2]) -> [u8; 2] {
         match (field, self.apply(field)) {
@@ -209,7 +209,7 @@ impl Delta {
 
     /// The changed field of a partial checksum, which holds the pseudo-header's sum, not complemented. Only what
     /// is part of the pseudo-header may be in such a delta: addresses, never ports.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn apply_partial(self, field: [u8; 2]) -> [u8; 2] {
         fold(u16::from_ne_bytes(field) as u64 + self.0 as u64).to_ne_bytes()
