@@ -6,7 +6,6 @@ the median of the ratio within a round.
 """
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -18,8 +17,8 @@ from pathlib import Path
 import machine
 from check import check
 from millrace import Millrace
-from systems import OvsDpdk, TestpmdIo, Work
-from testpmd import CONTROL_PRIORITY, load_generator
+from systems import CORE, OvsDpdk, TestpmdIo, Work
+from testpmd import load_generator, realtime
 
 HERE = Path(__file__).resolve().parent
 SYSTEMS = {system.name: system for system in (TestpmdIo, OvsDpdk, Millrace)}
@@ -60,22 +59,25 @@ def verify(system_class, work, size, room):
     return found
 
 
+def settled_rate(generator, work, seconds):
+    """Frames per second, after every flow has been seen three times."""
+    begin = time.monotonic()
+    time.sleep(FIRST_SECONDS)
+    while generator.stats(2)["RX-packets"] < 3 * work.flows and time.monotonic() - begin < MOST_WARMUP_SECONDS:
+        time.sleep(0.2)
+    generator.stats(2)
+    time.sleep(seconds)
+    return generator.stats(2)["Rx-pps"]
+
+
 def measure(system_class, work, pcap, seconds, generator_options, log):
-    """Frames per second at the sink, after every flow has been seen three times."""
+    """Millions of frames per second at the sink of a fresh system."""
     with system_class(work) as system:
         try:
             with load_generator(pcap, system.sockets, **generator_options) as generator:
                 generator.start()
-                generator.make_realtime()
-                system.ready()
-                begin = time.monotonic()
-                time.sleep(FIRST_SECONDS)
-                while (generator.stats(2)["RX-packets"] < 3 * work.flows
-                       and time.monotonic() - begin < MOST_WARMUP_SECONDS):
-                    time.sleep(0.2)
-                generator.stats(2)
-                time.sleep(seconds)
-                rate = generator.stats(2)["Rx-pps"]
+                with realtime((generator.process.pid, generator.core), (system.pid(), CORE)):
+                    rate = settled_rate(generator, work, seconds)
                 if isinstance(system, Millrace):
                     log["drops"] = system.drops()
                 return rate / 1e6
@@ -150,8 +152,6 @@ def arguments():
 
 def main():
     args = arguments()
-    # This process only gives commands, and must come through when both cores poll with real-time priority.
-    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(CONTROL_PRIORITY))
     report = {"title": args.title, "machine": machine.describe(), "seconds": args.seconds,
               "roundCount": args.rounds, "systems": args.systems, "cases": [],
               "versions": [SYSTEMS[name](Work()).version() for name in args.systems]}

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from systems import CORE, System, end, wait_for
-from testpmd import make_realtime
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARIES = Path(os.environ.get("MILLRACE_BIN", ROOT / "target" / "release"))
@@ -81,8 +80,8 @@ class Millrace(System):
         return subprocess.run([BINARIES / "millrace", "--socket", self.room / "api.sock", *args],
                               capture_output=True, text=True, check=False)
 
-    def ready(self):
-        make_realtime(self.daemon.pid, CORE)
+    def pid(self):
+        return self.daemon.pid
 
     def drops(self):
         answer = self.cli("drops", "-o", "json")

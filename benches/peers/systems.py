@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from testpmd import Testpmd, make_realtime
+from testpmd import Testpmd
 
 CORE = 0
 
@@ -77,8 +77,9 @@ class System:
         finally:
             shutil.rmtree(self.room, ignore_errors=True)
 
-    def ready(self):
-        """Called once the generator is connected."""
+    def pid(self):
+        """The process whose thread on CORE polls."""
+        raise NotImplementedError
 
     def logs(self):
         return {path.name: path.read_text(errors="replace")[-2000:] for path in self.room.glob("*.log")}
@@ -95,8 +96,8 @@ class TestpmdIo(System):
                                self.room / "testpmd.log")
         self.testpmd.start()
 
-    def ready(self):
-        self.testpmd.make_realtime()
+    def pid(self):
+        return self.testpmd.process.pid
 
     def finish(self):
         if self.testpmd:
@@ -153,8 +154,8 @@ class OvsDpdk(System):
         ):
             self.ofctl("add-flow", "br0", flow)
 
-    def ready(self):
-        make_realtime(self.vswitchd.pid, CORE)
+    def pid(self):
+        return self.vswitchd.pid
 
     def finish(self):
         # The switch ends cleanly only when asked; unshare has become the switch, so the pid is its own.

@@ -1,4 +1,5 @@
 """Drives dpdk-testpmd: a process with a prompt, its counters, and its threads' scheduling."""
+import contextlib
 import os
 import re
 import select
@@ -20,16 +21,37 @@ def threads_of(pid):
             continue
 
 
-def make_realtime(pid, core):
-    """SCHED_FIFO for the threads bound to `core` alone (pollers); the rest of the process may preempt them."""
+def set_policy(pid, core, policy, control, poller):
+    """Sets the scheduling of a process's threads: those bound to `core` alone are pollers. Says how many they are."""
     pollers = 0
     for tid, _, cores in threads_of(pid):
-        poller = cores == {core}
-        pollers += poller
-        priority = POLLER_PRIORITY if poller else CONTROL_PRIORITY
-        os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(priority))
-    if not pollers:
-        raise RuntimeError(f"process {pid} has no thread bound to core {core}")
+        polls = core is not None and cores == {core}
+        pollers += polls
+        try:
+            os.sched_setscheduler(tid, policy, os.sched_param(poller if polls else control))
+        except ProcessLookupError:
+            continue
+    return pollers
+
+
+@contextlib.contextmanager
+def realtime(*processes):
+    """SCHED_FIFO for (pid, core) pairs while measuring.
+
+    Controlling threads, this process among them, get a higher priority, or they could not interrupt the pollers.
+    All is taken back before anything ends: a process that waits in the kernel with real-time priority keeps
+    the kernel's own threads from ending the other.
+    """
+    me = (os.getpid(), None)
+    try:
+        for pid, core in (*processes, me):
+            if not set_policy(pid, core, os.SCHED_FIFO, CONTROL_PRIORITY, POLLER_PRIORITY) and core is not None:
+                raise RuntimeError(f"process {pid} has no thread bound to core {core}")
+        yield
+    finally:
+        for pid, core in (*processes, me):
+            if os.path.exists(f"/proc/{pid}"):
+                set_policy(pid, core, os.SCHED_OTHER, 0, 0)
 
 
 class Testpmd:
@@ -75,9 +97,6 @@ class Testpmd:
 
     def start(self):
         self.command("start")
-
-    def make_realtime(self):
-        make_realtime(self.process.pid, self.core)
 
     def stats(self, port):
         """Counters of a port: RX-packets, RX-missed, TX-packets, TX-dropped, …, and Rx-pps since the last call."""

@@ -40,8 +40,7 @@ hugepages_restore() {
 }
 
 hugetlbfs_mount() {
-    ! findmnt -n -t hugetlbfs -O pagesize=2M >/dev/null || return 0
-    ! grep -q 'hugetlbfs.*pagesize=2M' /proc/mounts || return 0
+    ! grep -q ' hugetlbfs .*pagesize=2M' /proc/mounts || return 0
     mkdir -p $HUGETLBFS
     mount -t hugetlbfs -o pagesize=2M hugetlbfs $HUGETLBFS
 }

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The table of goals with the measured column, from the results of the benchmarks. Exit status 1: some fall short."""
+import json
+import sys
+from pathlib import Path
+
+FULL = {"testpmd-io": "testpmd io", "ovs-dpdk": "OVS-DPDK"}
+
+
+def load(directory, name):
+    path = directory / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def vhost_rows(report):
+    """Rivals in the same run, by flow count."""
+    goals = {("testpmd-io", 1024): 0.80, ("testpmd-io", 65536): 0.70, ("testpmd-io", 1048576): 0.50,
+             ("ovs-dpdk", 1024): 4, ("ovs-dpdk", 65536): 8}
+    cases = {case["flows"]: case for case in report["cases"] if case["case"] == "udp4-60" and case["services"] == 1} \
+        if report else {}
+    for (peer, flows), goal in goals.items():
+        ratio = cases.get(flows, {}).get("ratios", {}).get(f"millrace / {peer}")
+        value = ratio and ratio["median"]
+        shown = ratio and f"{value:.2f}× ({ratio['least']:.2f}–{ratio['most']:.2f})"
+        yield f"the work beside {FULL[peer]}, {flows:,} flows", f"≥ {goal}×", shown, value and value >= goal
+
+
+def memory_rows(results):
+    """The pipeline alone."""
+    lines = results or []
+
+    def one(family, flows, services=1):
+        found = [r for r in lines if (r["family"], r["flows"], r["services"]) == (family, flows, services)]
+        return found[0] if found else None
+
+    for flows, goal in ((1024, 60), (65536, 110), (1048576, 170)):
+        four, six = one("V4", flows), one("V6", flows)
+        cycles = four and four["established_cycles"]
+        yield (f"pipeline in memory, established IPv4 UDP with DNAT, {flows:,} flows", f"≤ {goal} cycles",
+               cycles and f"{cycles} cycles", cycles and cycles <= goal)
+        ratio = four and six and six["established_cycles"] / cycles
+        yield (f"the same, IPv6 beside IPv4, {flows:,} flows", "≤ 1.25×", ratio and f"{ratio:.2f}×",
+               ratio and ratio <= 1.25)
+    few, many = one("V4", 65536, 10), one("V4", 65536, 10000)
+    ratio = few and many and many["new_flow_nanos"] / few["new_flow_nanos"]
+    yield "a new flow, 10,000 services beside 10", "≤ 1.2×", ratio and f"{ratio:.2f}×", ratio and ratio <= 1.2
+    ratio = few and many and many["established_nanos"] / few["established_nanos"]
+    yield ("an established packet, 10,000 services beside 10", "no difference (≤ 1.05×)", ratio and f"{ratio:.2f}×",
+           ratio and ratio <= 1.05)
+    new = one("V4", 65536)
+    rate = new and new["new_flows_per_second"] / 1e6
+    yield "new flows in memory", "≥ 3 M/s", rate and f"{rate:.2f} M/s", rate and rate >= 3
+    worst = max((r["allocations"] for r in lines), default=None)
+    yield "allocations in the hot path", "0", None if worst is None else str(worst), worst == 0 if lines else None
+
+
+def kernel_rows(report):
+    """Kernel pods: TAP is the kind for TCP; AF_XDP is shown beside it."""
+    ratios = report["ratios"] if report else {}
+    for kind in ("tap", "af-xdp"):
+        found = ratios.get(kind, {})
+        for target in ("pod", "service"):
+            value = found.get(f"{target} gbit")
+            yield (f"iperf3 TCP pod to {target} ({kind}) beside the kernel", "≥ 1.0×", value and f"{value:.2f}×",
+                   value and value >= 1)
+        for percentile in ("p50", "p99"):
+            value = found.get(f"service {percentile} us")
+            yield (f"TCP request/response to a service, {percentile} ({kind})", "≤ 1.0×", value and f"{value:.2f}×",
+                   value and value <= 1)
+
+
+NOT_MEASURED = (
+    ("new flows through vhost ports", "≥ 1.5 M/s"),
+    ("AF_XDP veth to veth beside testpmd with net_af_xdp", "≥ 1.0×"),
+    ("two workers beside one", "≥ 1.9×"),
+    ("one endpoint changes, 10,000 services / 100,000 endpoints", "p99 ≤ 5 ms"),
+    ("1 M flows", "≤ 256 MiB"),
+    ("idle worker, adaptive mode", "≤ 3 % of a core, wake-up ≤ 60 µs"),
+)
+
+
+def main():
+    directory = Path(sys.argv[1])
+    micro = directory / "memory.jsonl"
+    lines = [json.loads(line) for line in micro.read_text().splitlines() if line] if micro.exists() else None
+    rows = [*vhost_rows(load(directory, "vhost.json")), *memory_rows(lines),
+            *kernel_rows(load(directory, "kernel-pods.json"))]
+    rows += [(what, goal, None, None) for what, goal in NOT_MEASURED]
+    print("| what | goal | measured | |\n|---|---|---|---|")
+    for what, goal, shown, reached in rows:
+        mark = "not measured" if reached is None else ("reached" if reached else "**falls short**")
+        print(f"| {what} | {goal} | {shown or '–'} | {mark} |")
+    short = [what for what, _, _, reached in rows if reached is False]
+    if short:
+        print(f"\nFalls short: {'; '.join(short)}.")
+    sys.exit(bool(short))
+
+
+if __name__ == "__main__":
+    main()
