@@ -24,7 +24,10 @@ PREFIX = f"mrkp{os.getpid()}"
 
 
 def run(*command, **options):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{command} failed: {done.stdout[-500:]}{done.stderr[-500:]}")
+    return done.stdout
 
 
 def inside(netns, *command):
@@ -102,6 +105,7 @@ def millrace(kind, client, server):
 
 
 ECHO = """
+import socket
 s = socket.create_server(("", %d)); print("up", flush=True)
 while True:
     c, _ = s.accept(); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
