@@ -1,1 +1,53 @@
-//! The Millrace daemon
+//! The Millrace daemon: puts the pieces together and keeps them running until it is told to stop.
+//!
+//! Threads: one for the admin API, metrics and signals (this one); the control thread, through which every change
+//! goes; one for the source; and the workers, which carry packets.
+
+#![forbid(unsafe_code)]
+
+mod control_end;
+mod data_path;
+mod drivers;
+mod error;
+mod flows;
+mod http;
+mod logging;
+mod memory;
+mod metrics;
+mod objects;
+mod readiness;
+mod run;
+mod state_directory;
+mod worker;
+
+pub use error::StartError;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The network of a Kubernetes node, outside the kernel.
+#[derive(Parser, Debug)]
+#[command(name = "millraced", version)]
+pub struct Arguments {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = millrace_config::DEFAULT_FILE)]
+    pub config: PathBuf,
+
+    /// Least level of messages on stderr: error, warn, info, debug or trace; or a list of directives like
+    /// `info,millrace_control=debug`. The environment variable MILLRACE_LOG is used when this is absent.
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+/// Runs the daemon until it is told to stop. Exit status: 0 after a clean end, 2 for a configuration that cannot be
+/// used, 1 for anything else; the last line on stderr says what and why.
+pub fn main(arguments: &Arguments) -> ExitCode {
+    match logging::start(arguments.log.as_deref()).and_then(|()| run::run(&arguments.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millraced: {error}");
+            error.exit_code()
+        }
+    }
+}

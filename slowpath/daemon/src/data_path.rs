@@ -1,0 +1,94 @@
+//! Everything that carries packets, and the control thread over it.
+
+use crate::StartError;
+use crate::drivers::Drivers;
+use crate::flows::flow_table;
+use crate::memory::PacketMemory;
+use crate::objects;
+use crate::worker::{Place, Staff, Supplies};
+use millrace_config::{Config, NodeName};
+use millrace_control::{Control, ControlHandle, ControlLoop, KernelPlumbing, Parts, WorkerError};
+use millrace_fastpath::sync::{Domain, Snapshot};
+use millrace_fastpath::tables::TableSet;
+use millrace_ffi::mbuf::Mbuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// The running data path.
+pub(crate) struct DataPath {
+    /// To the control thread.
+    pub(crate) handle: ControlHandle<Mbuf>,
+    /// Said by the control thread when it has ended, with how the workers did.
+    pub(crate) ended: oneshot::Receiver<Result<(), WorkerError>>,
+    pub(crate) threads: Threads,
+}
+
+/// The threads to wait for at the end.
+pub(crate) struct Threads {
+    control: JoinHandle<()>,
+    staff: Staff,
+    /// Dropped last: ports and workers are gone by then.
+    memory: PacketMemory,
+}
+
+impl Threads {
+    /// Waits for all of them, and gives the packet memory back.
+    pub(crate) fn join(self) {
+        if self.control.join().is_err() {
+            tracing::error!("the control thread panicked");
+            return;
+        }
+        self.staff.join();
+        drop(self.memory);
+    }
+}
+
+impl DataPath {
+    /// Takes memory, starts the workers and the control thread.
+    pub(crate) fn start(
+        config: &Config,
+        node: &NodeName,
+        places: &[Place],
+        plumbing: KernelPlumbing,
+    ) -> Result<Self, StartError> {
+        let memory = PacketMemory::try_new(config)?;
+        let domain = Domain::new(places.len());
+        let flows = Arc::new(flow_table(&config.flow_table, memory.hugepages, &domain)?);
+        let model = objects::model(config, node);
+        let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(objects::gateway(config)))));
+        let supplies = Supplies {
+            eal: &memory.eal,
+            flows: &flows,
+            tables: &tables,
+            domain: &domain,
+            idle: config.workers.idle,
+        };
+        let (staff, workers) = Staff::start(&supplies, places)?;
+        let pools = memory.clone();
+        let control = Control::new(Parts {
+            config: config.clone(),
+            node: node.clone(),
+            hugepages: memory.hugepages,
+            model,
+            tables,
+            domain: Arc::clone(&domain),
+            flows,
+            workers,
+            driver: Box::new(Drivers::new(memory.clone(), domain)),
+            plumbing: Box::new(plumbing),
+            pools: Box::new(move || pools.pools()),
+        });
+        let (control_loop, handle) = ControlLoop::new(control);
+        let (say, ended) = oneshot::channel();
+        let work = move || {
+            let result = control_loop.run().shut_down();
+            let _ = say.send(result);
+        };
+        let control = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(work)
+            .map_err(StartError::system("starting the control thread"))?;
+        Ok(DataPath { handle, ended, threads: Threads { control, staff, memory } })
+    }
+}

@@ -1,0 +1,84 @@
+//! Opens ports: the control thread's view of the drivers.
+
+use crate::memory::PacketMemory;
+use millrace_config::{Attachment, VhostMode, XdpMode as Mode};
+use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Refusal};
+use millrace_fastpath::sync::Domain;
+use millrace_ffi::device;
+use millrace_ffi::dpdk::{self, DpdkConfig};
+use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::tap::{self, TapConfig};
+use millrace_ffi::vhost::{self, Role, VhostConfig};
+use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
+use std::sync::Arc;
+
+/// All kinds of ports, over the daemon's packet memory.
+pub(crate) struct Drivers {
+    memory: PacketMemory,
+    domain: Arc<Domain>,
+}
+
+impl Drivers {
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>) -> Self {
+        Drivers { memory, domain }
+    }
+}
+
+impl Driver<Mbuf> for Drivers {
+    fn open(&mut self, request: &OpenRequest<'_>) -> Result<Opened<Mbuf>, Refusal> {
+        let queues = request.config.queues.get();
+        let interface = request.interface.map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let pool = &self.memory.pool;
+        let opened = match &request.config.attachment {
+            Attachment::AfXdp { mode, .. } => {
+                let config = XdpConfig {
+                    queues: queues.into(),
+                    mode: xdp_mode(*mode),
+                    ..XdpConfig::pod(interface)
+                };
+                xdp::open(&config, &self.memory.arena, &request.counters)?
+            }
+            Attachment::Tap { .. } => {
+                let config = TapConfig { name: interface, queues: queues.into() };
+                tap::open(&config, &self.memory.tap_pools, &request.counters)?
+            }
+            Attachment::VhostUser { socket, mode } => {
+                let role = match mode {
+                    VhostMode::Server => Role::Server,
+                    VhostMode::Client => Role::Client,
+                };
+                let config = VhostConfig { role, queues, ..VhostConfig::new(socket.clone()) };
+                vhost::open(&config, pool, &request.counters, &self.domain)?
+            }
+            Attachment::Dpdk { devargs } => {
+                let config = DpdkConfig { queues, mtu: request.mtu, ..DpdkConfig::new(devargs.clone()) };
+                dpdk::open(&config, &self.memory.eal, pool, &request.counters)?
+            }
+        };
+        Ok(Opened { device: Box::new(Opener(opened.device)), queues: opened.queues })
+    }
+}
+
+fn xdp_mode(mode: Mode) -> XdpMode {
+    match mode {
+        Mode::Auto => XdpMode::Auto,
+        Mode::Native => XdpMode::Native,
+        Mode::Generic => XdpMode::Generic,
+    }
+}
+
+/// A driver's device in the control thread's terms.
+struct Opener(Box<dyn device::Device>);
+
+impl Device for Opener {
+    fn link(&self) -> Link {
+        match self.0.link() {
+            device::Link::Up => Link::Up,
+            device::Link::Down { reason } => Link::Down(reason),
+        }
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        self.0.details()
+    }
+}

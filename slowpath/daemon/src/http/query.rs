@@ -1,0 +1,57 @@
+//! What requests say: bodies and queries become types or a refusal that names what is wrong.
+
+use super::answer::Failure;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::Query;
+use axum::http::{StatusCode, Uri};
+use millrace_api::{ErrorCode, FlowFilter, PortConfig};
+
+pub(super) fn parse_body(body: Result<Bytes, BytesRejection>) -> Result<PortConfig, Failure> {
+    let bytes = body.map_err(|rejection| {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
+            _ => ErrorCode::Invalid,
+        };
+        Failure::new(code, rejection.body_text())
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(ErrorCode::Invalid, format!("the body is not a port: {error}")))
+}
+
+pub(super) fn parse_flow_filter(query: Option<&str>) -> Result<FlowFilter, Failure> {
+    let refuse = |reason: String| Failure::new(ErrorCode::Invalid, format!("the query is no filter: {reason}"));
+    let uri: Uri = format!("/?{}", query.unwrap_or_default())
+        .parse()
+        .map_err(|error: axum::http::uri::InvalidUri| refuse(error.to_string()))?;
+    let Query(filter) = Query::try_from_uri(&uri).map_err(|rejection| refuse(rejection.body_text()))?;
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_read_back_from_the_path_that_the_client_makes() {
+        let filter = FlowFilter {
+            address: Some("fd00::1".parse().unwrap()),
+            port: Some(80),
+            service: Some("default/web".to_owned()),
+            proto: Some("tcp".parse().unwrap()),
+            limit: Some(7),
+            ..FlowFilter::default()
+        };
+        let path = filter.to_path();
+        let query = path.split_once('?').map(|(_, query)| query);
+        assert_eq!(parse_flow_filter(query).unwrap(), filter);
+        assert_eq!(parse_flow_filter(None).unwrap(), FlowFilter::default());
+    }
+
+    #[test]
+    fn a_filter_with_an_unknown_field_or_a_bad_value_is_refused() {
+        for query in ["colour=red", "port=70000", "port=", "proto=carrier-pigeon", "address=1.2.3", "%ff=%zz"] {
+            assert!(parse_flow_filter(Some(query)).is_err(), "{query}");
+        }
+    }
+}

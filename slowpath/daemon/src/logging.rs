@@ -1,0 +1,22 @@
+//! Messages on stderr.
+
+use crate::StartError;
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable with the level, when the command line has none.
+const VARIABLE: &str = "MILLRACE_LOG";
+const DEFAULT: &str = "info";
+
+/// Starts logging for the whole process.
+pub(crate) fn start(level: Option<&str>) -> Result<(), StartError> {
+    let value = match level {
+        Some(level) => level.to_owned(),
+        None => std::env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned()),
+    };
+    let filter = EnvFilter::builder()
+        .parse(&value)
+        .map_err(|error| StartError::Log { value: value.clone(), reason: error.to_string() })?;
+    // A second start in one process (as in tests) keeps the first one's level.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! One reading of everything, taken on the control thread and written on the web's.
+
+use super::families::{Labels, counters, gauges};
+use millrace_api::{DropList, LinkState, Pool, Port, Status, Tables};
+use millrace_control::{Control, WorkerReading};
+use millrace_fastpath::port::Frame;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use std::fmt;
+use std::time::Duration;
+
+/// Everything that is exported, at one moment.
+#[derive(Debug)]
+pub(super) struct Reading {
+    ports: Vec<Port>,
+    drops: DropList,
+    workers: Vec<WorkerReading>,
+    tables: Tables,
+    tables_age: Duration,
+    status: Status,
+}
+
+impl Reading {
+    pub(super) fn take<F: Frame>(control: &mut Control<F>) -> Self {
+        Reading {
+            ports: control.list_ports().ports,
+            drops: control.drops(),
+            workers: control.read_workers(),
+            tables: control.tables(),
+            tables_age: control.tables_age(),
+            status: control.status(),
+        }
+    }
+
+    fn ports(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let each = |value: fn(&Port) -> u64| self.ports.iter().map(move |port| (of_port(port), value(port) as f64));
+        let rx = each(|port| port.counts.rx_frames);
+        counters(encoder, "millrace_port_rx_frames", "Frames received from the port's peer.", rx)?;
+        let rx = each(|port| port.counts.rx_bytes);
+        counters(encoder, "millrace_port_rx_bytes", "Bytes received from the port's peer, without FCS.", rx)?;
+        let tx = each(|port| port.counts.tx_frames);
+        counters(encoder, "millrace_port_tx_frames", "Frames sent to the port's peer.", tx)?;
+        let tx = each(|port| port.counts.tx_bytes);
+        counters(encoder, "millrace_port_tx_bytes", "Bytes sent to the port's peer, without FCS.", tx)?;
+        let up = each(|port| u64::from(port.link == LinkState::Up));
+        gauges(encoder, "millrace_port_up", "Whether the port's peer is there.", up)?;
+        let lost = self.ports.iter().flat_map(|port| {
+            let labels = |reason| vec![("port", port.config.name.as_str()), ("reason", reason)];
+            port.drops.iter().map(move |drop| (labels(drop.reason.as_str()), drop.frames as f64))
+        });
+        counters(encoder, "millrace_port_dropped_frames", "Frames lost at the port, by reason.", lost)
+    }
+
+    fn workers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.workers.iter().map(|worker| worker.id.0.to_string()).collect();
+        let labelled = || self.workers.iter().zip(&ids).map(|(worker, id)| (worker, vec![("worker", id.as_str())]));
+        // All workers have the same counters, in the same order.
+        let names = self.workers.first().map(|worker| worker.counters.as_slice()).unwrap_or_default();
+        for (position, (name, _)) in names.iter().enumerate() {
+            let family = format!("millrace_worker_{name}");
+            let samples = labelled().map(|(worker, labels)| (labels, worker.counters[position].1 as f64));
+            counters(encoder, &family, "What the worker counts; see docs/metrics.md.", samples)?;
+        }
+        let busy = labelled().map(|(worker, labels)| (labels, worker.busy.as_secs_f64()));
+        counters(encoder, "millrace_worker_busy_seconds", "Time that the worker spent with frames in hand.", busy)?;
+        let load = labelled().map(|(worker, labels)| (labels, worker.load));
+        gauges(encoder, "millrace_worker_load", "Share of time with frames in hand over the last second, 0 to 1.", load)
+    }
+
+    fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let drops = self.drops.drops.iter().map(|drop| (vec![("reason", drop.reason.as_str())], drop.frames as f64));
+        counters(encoder, "millrace_dropped_frames", "Frames dropped on this node, by reason.", drops)?;
+        let plain = |value: f64| [(Labels::new(), value)];
+        let flows = plain(self.status.flows as f64);
+        gauges(encoder, "millrace_flows", "Connections in the flow table.", flows)?;
+        let capacity = plain(self.status.flow_capacity as f64);
+        gauges(encoder, "millrace_flow_capacity", "Connections that the flow table can hold.", capacity)?;
+        let version = plain(self.tables.version as f64);
+        gauges(encoder, "millrace_tables_version", "Publications of tables since the start.", version)?;
+        let epoch = plain(self.tables.epoch.into());
+        gauges(encoder, "millrace_tables_epoch", "Generation of verdicts: older ones are made anew.", epoch)?;
+        let age = plain(self.tables_age.as_secs_f64());
+        gauges(encoder, "millrace_tables_age_seconds", "Time since tables were last published.", age)?;
+        let sizes = &self.tables.sizes;
+        let entries = [
+            ("ports", sizes.ports),
+            ("routes", sizes.routes),
+            ("frontends", sizes.frontends),
+            ("endpoints", sizes.endpoints),
+        ];
+        let entries = entries.map(|(table, size)| (vec![("table", table)], size as f64));
+        gauges(encoder, "millrace_table_entries", "Entries of each table.", entries)?;
+        let errors = plain(self.status.source.errors as f64);
+        gauges(encoder, "millrace_object_errors", "Objects and ports that cannot be used.", errors)
+    }
+
+    fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let each = |value: fn(&Pool) -> u64| {
+            let pools = self.status.pools.iter();
+            pools.map(move |pool| (vec![("pool", pool.name.as_str())], value(pool) as f64))
+        };
+        let used = each(|pool| pool.in_use);
+        gauges(encoder, "millrace_pool_buffers_in_use", "Packet buffers that are not in the pool.", used)?;
+        let all = each(|pool| pool.capacity);
+        gauges(encoder, "millrace_pool_buffers", "Packet buffers of the pool in all.", all)
+    }
+}
+
+fn of_port(port: &Port) -> Labels<'_> {
+    vec![("port", port.config.name.as_str()), ("kind", port.config.attachment.kind().name())]
+}
+
+impl Collector for Reading {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.ports(&mut encoder)?;
+        self.workers(&mut encoder)?;
+        self.node(&mut encoder)?;
+        self.pools(&mut encoder)
+    }
+}

@@ -1,0 +1,98 @@
+//! The cluster's objects: from the source into the model.
+
+use crate::StartError;
+use crate::readiness::Readiness;
+use millrace_api::ObjectError;
+use millrace_config::{Config, LoadBalancing, NodeName, Source};
+use millrace_control::{Control, ControlHandle};
+use millrace_fastpath::tables::{Balancing, Gateway};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_ffi::mbuf::Mbuf;
+use millrace_model::{Model, ModelConfig};
+use millrace_source::{Change, DirectorySource, Problem};
+use std::sync::mpsc::{Receiver, channel};
+
+/// Changes that are handed to the control thread at once, at most: a large directory is told in steps between which
+/// requests are answered.
+const BATCH: usize = 1_024;
+
+/// A model without objects.
+pub(crate) fn model(config: &Config, node: &NodeName) -> Model {
+    Model::new(ModelConfig {
+        node: node.to_string(),
+        gateway: gateway(config),
+        balancing: match config.load_balancing {
+            LoadBalancing::Maglev => Balancing::Maglev,
+            LoadBalancing::Random => Balancing::Random,
+        },
+    })
+}
+
+/// The pods' router.
+pub(crate) fn gateway(config: &Config) -> Gateway {
+    Gateway {
+        mac: MacAddr(config.gateway.mac.octets()),
+        ipv4: config.gateway.ipv4,
+        ipv6: config.gateway.ipv6,
+    }
+}
+
+/// Starts the source and has what it tells applied to the model. Once all that was there at the start is in the tables,
+/// the configured ports are opened and the daemon is ready. It ends when what this gives is dropped.
+pub(crate) fn follow(
+    config: &Config,
+    control: &ControlHandle<Mbuf>,
+    readiness: Readiness,
+) -> Result<DirectorySource, StartError> {
+    let Source::Directory(directory) = &config.source;
+    let (tell, told) = channel();
+    let source = DirectorySource::try_new(directory, tell)?;
+    let control = control.clone();
+    std::thread::Builder::new()
+        .name("objects".to_owned())
+        .spawn(move || forward(&told, &control, &readiness))
+        .map_err(StartError::system("starting the thread for objects"))?;
+    Ok(source)
+}
+
+/// Runs until the source or the control thread ends.
+fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, readiness: &Readiness) {
+    while let Ok(first) = told.recv() {
+        let batch: Vec<Change> = std::iter::once(first).chain(told.try_iter()).take(BATCH).collect();
+        let readiness = readiness.clone();
+        let apply = move |control: &mut Control<Mbuf>| {
+            for change in batch {
+                apply(change, control, &readiness);
+            }
+        };
+        if control.change(apply).is_err() {
+            return;
+        }
+    }
+}
+
+fn apply(change: Change, control: &mut Control<Mbuf>, readiness: &Readiness) {
+    match change {
+        Change::Apply(object) => control.model().apply(*object),
+        Change::Delete(kind, name) => control.model().delete(kind, &name),
+        Change::Problems(problems) => {
+            control.set_object_errors(problems.into_iter().map(object_error).collect());
+        }
+        Change::Synced => {
+            control.set_synced();
+            control.publish();
+            control.open_configured_ports();
+            readiness.set();
+            tracing::info!("ready");
+        }
+    }
+}
+
+fn object_error(problem: Problem) -> ObjectError {
+    ObjectError {
+        file: problem.file.display().to_string(),
+        document: problem.document.map(|document| document as u64),
+        object: problem.object,
+        reason: problem.reason,
+    }
+}

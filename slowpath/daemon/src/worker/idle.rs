@@ -1,0 +1,76 @@
+//! What a worker does that has nothing to do.
+
+use super::sleep::Bed;
+use millrace_config::Idle;
+use millrace_fastpath::pipeline::{Nanos, Worker};
+use millrace_fastpath::port::Frame;
+use std::time::Duration;
+
+/// Empty polls after which a busy worker offers its core to others once. On a core of its own that costs a system call
+/// in 1,024 polls; on a shared one it is what keeps the kernel's own threads and the pods alive.
+const BUSY_YIELD: u32 = 1_024;
+
+/// How long an adaptive worker polls on after the last frame, at most: shorter than what sleeping and waking costs
+/// together would gain nothing, longer takes the core from the pods that are to send the next frame.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// How a worker spends idle time.
+pub(crate) enum IdlePolicy {
+    /// It polls on.
+    Busy {
+        /// Empty polls in a row.
+        empty: u32,
+    },
+    /// It polls on for a while, then sleeps until there is something.
+    Adaptive {
+        /// How long it polls on.
+        spin: Duration,
+        /// Bound on the delay of a frame where nobody wakes the worker.
+        max_latency: Duration,
+        /// Time of the last frame.
+        last_work: Nanos,
+        /// Where it sleeps.
+        bed: Box<Bed>,
+    },
+}
+
+impl IdlePolicy {
+    pub(crate) fn new(rule: Idle, bed: Bed) -> Self {
+        match rule {
+            Idle::Busy => IdlePolicy::Busy { empty: 0 },
+            Idle::Adaptive { max_latency } => IdlePolicy::Adaptive {
+                spin: SPIN.min(max_latency),
+                max_latency,
+                last_work: Nanos(0),
+                bed: Box::new(bed),
+            },
+        }
+    }
+
+    /// To be called after every poll with the number of frames that it moved.
+    #[inline]
+    pub(crate) fn after_poll<F: Frame>(&mut self, worker: &mut Worker<F>, frames: usize, now: Nanos) {
+        match self {
+            IdlePolicy::Busy { empty } if frames > 0 => *empty = 0,
+            IdlePolicy::Busy { empty } => {
+                *empty += 1;
+                if empty.is_multiple_of(BUSY_YIELD) {
+                    std::thread::yield_now();
+                }
+            }
+            IdlePolicy::Adaptive { last_work, .. } if frames > 0 => *last_work = now,
+            IdlePolicy::Adaptive { spin, max_latency, last_work, bed } => {
+                let idle = Duration::from_nanos(now.0.saturating_sub(last_work.0));
+                if idle < *spin {
+                    std::hint::spin_loop();
+                } else if worker.arm() {
+                    bed.sleep(worker.wake_fds(), *max_latency);
+                    worker.disarm();
+                } else if idle > *max_latency {
+                    // A queue that can only be polled, and has been empty for long: look in from time to time.
+                    std::thread::sleep(*max_latency / 2);
+                }
+            }
+        }
+    }
+}
