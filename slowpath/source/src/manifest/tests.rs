@@ -1,1 +1,124 @@
+use super::*;
+use millrace_model::{Kind, PodPhase, TrafficPolicy};
+use proptest::prelude::*;
 
+fn one(text: &str) -> Object {
+    let mut parsed = parse(text).unwrap();
+    assert!(parsed.rejected.is_empty(), "{:?}", parsed.rejected);
+    assert_eq!(parsed.objects.len(), 1);
+    parsed.objects.remove(0).1
+}
+
+/// The reason for the refusal of the only document.
+fn refused(text: &str) -> String {
+    let parsed = parse(text).unwrap();
+    assert!(parsed.objects.is_empty());
+    parsed.rejected[0].error.to_string()
+}
+
+fn service(spec: &str) -> String {
+    format!("{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{{spec}}}}}")
+}
+
+fn slice(rest: &str) -> String {
+    format!("{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: e}}, {rest}}}")
+}
+
+#[test]
+fn the_demo_manifests_are_all_used() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/samples/demo/manifests");
+    let mut kinds = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let parsed = parse(&std::fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
+        assert!(parsed.rejected.is_empty(), "{:?}", parsed.rejected);
+        for (_, object) in parsed.objects {
+            *kinds.entry(object.kind()).or_insert(0) += 1;
+        }
+    }
+    let expected =
+        [(Kind::Pod, 5), (Kind::Service, 1), (Kind::EndpointSlice, 2), (Kind::Node, 1), (Kind::Namespace, 1)];
+    assert_eq!(kinds, expected.into());
+}
+
+#[test]
+fn several_documents_lists_and_json_are_read() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n---\n\
+        {apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: b}}]}\n";
+    let parsed = parse(text).unwrap();
+    let names: Vec<_> =
+        parsed.objects.iter().map(|(at, object)| (*at, object.name().name.as_str())).collect();
+    assert_eq!(names, [(0, "a"), (1, "b")]);
+    one(r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "c"}}"#);
+    assert!(parse("").unwrap().objects.is_empty());
+}
+
+#[test]
+fn absent_fields_mean_what_upstream_says() {
+    let Object::Service(found) =
+        one(&service("clusterIP: 10.96.0.1, sessionAffinity: ClientIP, ports: [{port: 80}]"))
+    else {
+        panic!("not a service")
+    };
+    assert_eq!((found.name.namespace.as_str(), found.cluster_ips.len()), ("default", 1));
+    assert_eq!((found.affinity_seconds, found.internal_policy), (Some(10_800), TrafficPolicy::Cluster));
+    assert!(!matches!(one(&service("clusterIP: None")), Object::Service(found) if found.is_served()));
+    let Object::EndpointSlice(found) = one(&slice(
+        "addressType: IPv4, endpoints: [{addresses: [10.0.0.1, 10.0.0.2]}], ports: [{port: 1}, {name: x}]",
+    )) else {
+        panic!("not a slice")
+    };
+    assert!(found.endpoints[0].conditions.ready && found.endpoints[0].conditions.serving);
+    assert_eq!((found.endpoints.len(), found.ports.len()), (1, 1));
+    let Object::Pod(found) =
+        one("{apiVersion: v1, kind: Pod, metadata: {name: p}, status: {podIP: 10.0.0.1}}")
+    else {
+        panic!("not a pod")
+    };
+    assert_eq!((found.ips.len(), found.phase), (1, PodPhase::Pending));
+}
+
+#[test]
+fn a_bad_object_is_named_with_field_and_value_and_the_rest_goes_on() {
+    let text = format!("{}\n---\n{}", service("clusterIP: 10.96.0.300"), service("clusterIP: 10.96.0.3"));
+    let parsed = parse(&text).unwrap();
+    assert_eq!(parsed.objects.len(), 1);
+    assert_eq!(parsed.rejected[0].object.as_deref(), Some("Service s"));
+    assert_eq!(
+        parsed.rejected[0].error.to_string(),
+        "spec.clusterIPs[0]: `10.96.0.300` is not an IP address"
+    );
+}
+
+#[test]
+fn illegal_values_are_refused() {
+    assert!(refused(&service("ports: [{port: 0}]")).contains("spec.ports[0].port: `0`"));
+    assert!(refused(&service("ports: [{port: 70000}]")).contains("70000"));
+    assert!(refused(&service("ports: [{port: eighty}]")).contains("spec.ports[0].port"));
+    assert!(refused(&service("ports: [{port: 1}, {port: 1}]")).contains("spec.ports[1].port"));
+    assert!(refused(&service("ports: [{port: 1, protocol: ICMP}]")).contains("ICMP"));
+    assert!(refused(&service("clusterIPs: [10.0.0.1, 10.0.0.2]")).contains("10.0.0.2"));
+    assert!(refused(&service("clusterIP: '::ffff:10.0.0.1'")).contains("::ffff:10.0.0.1"));
+    assert!(refused(&service("internalTrafficPolicy: Near")).contains("Near"));
+    assert!(refused(&slice("addressType: FQDN, endpoints: []")).contains("FQDN"));
+    assert!(refused(&slice("addressType: IPv4, endpoints: [{addresses: ['fd00::1']}]")).contains("fd00::1"));
+    assert!(
+        refused(&slice("addressType: IPv4, endpoints: [{addresses: []}]")).contains("endpoints[0].addresses")
+    );
+    assert!(refused("{apiVersion: v1, kind: Pod, metadata: {name: 'a/b'}}").contains("a/b"));
+    assert!(refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}").contains("Deployment"));
+    assert!(refused("just text").contains("apiVersion"));
+    assert!(parse("a: [").is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-zA-Z0-9:{}\\[\\],\\-\n#&*!|>\"' ]{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn any_spec_is_read_or_refused(field in "[a-zA-Z]{1,12}", value in "[a-z0-9:./\\[\\]{}-]{0,20}") {
+        let _ = parse(&service(&format!("{field}: {value}")));
+        let _ = parse(&slice(&format!("{field}: {value}")));
+    }
+}
