@@ -4,6 +4,7 @@ mod checksum;
 pub mod device;
 pub mod dpdk;
 pub mod eal;
+pub mod flow_memory;
 pub mod gso;
 mod interface;
 pub mod mbuf;
