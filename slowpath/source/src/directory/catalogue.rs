@@ -3,6 +3,7 @@
 use crate::change::{Change, Problem};
 use crate::manifest;
 use millrace_model::{Kind, Object, ObjectName};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -122,15 +123,16 @@ fn contents(path: &Path, parsed: manifest::Parsed) -> Contents {
     }
     for (document, object) in parsed.objects {
         let key = (object.kind(), object.name().clone());
-        if contents.objects.contains_key(&key) {
-            contents.problems.push(Problem {
+        match contents.objects.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert((document, object));
+            }
+            Entry::Occupied(place) => contents.problems.push(Problem {
                 file: file.clone(),
                 document: Some(document),
-                object: Some(format!("{} {}", key.0, key.1)),
+                object: Some(format!("{} {}", place.key().0, place.key().1)),
                 reason: "already defined in an earlier document, which counts".to_owned(),
-            });
-        } else {
-            contents.objects.insert(key, (document, object));
+            }),
         }
     }
     contents

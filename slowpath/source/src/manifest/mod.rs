@@ -89,13 +89,14 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
 
 fn add_document(parsed: &mut Parsed, index: usize, mut document: Value, depth: usize) {
     let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    if is_list && depth < MAX_LIST_DEPTH {
-        if let Some(Value::Array(items)) = document.get_mut("items").map(Value::take) {
-            for item in items {
-                add_document(parsed, index, item, depth + 1);
-            }
-            return;
+    if is_list
+        && depth < MAX_LIST_DEPTH
+        && let Some(Value::Array(items)) = document.get_mut("items").map(Value::take)
+    {
+        for item in items {
+            add_document(parsed, index, item, depth + 1);
         }
+        return;
     }
     let object = describe(&document);
     match object_of(document) {
