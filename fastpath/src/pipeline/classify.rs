@@ -5,6 +5,7 @@
 
 use crate::port::{DropReason, Frame};
 use crate::tables::{Gateway, PortInfo};
+use crate::wire::ipv6_extension::ExtensionError;
 use crate::wire::parse::{Class, L4Kind, Layer, ParseError, Parsed, parse};
 
 /// What is to be done with a frame.
@@ -88,7 +89,9 @@ fn reason(error: ParseError) -> DropReason {
         ParseError::Truncated(_) | ParseError::TotalLength(_) => DropReason::Truncated,
         ParseError::UnknownEtherType(_) => DropReason::UnknownEtherType,
         ParseError::Ipv4Checksum(_) => DropReason::BadIpv4Checksum,
-        ParseError::Extension(_) => DropReason::TooManyExtensionHeaders,
+        ParseError::Extension(ExtensionError::TooMany) => DropReason::TooManyExtensionHeaders,
+        ParseError::Extension(ExtensionError::Truncated(_)) => DropReason::Truncated,
+        ParseError::Extension(_) => DropReason::BadHeader,
         ParseError::Version(_)
         | ParseError::HeaderLength(_)
         | ParseError::Fragment { .. }
