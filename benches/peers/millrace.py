@@ -66,8 +66,7 @@ class Millrace(System):
             "workers": {"cores": [CORE], "idle": "busy"},
             "memory": {"hugepages": "required", "mebibytes": 512, "frames": 32768, "afXdpFrames": 1024},
             "eal": {"filePrefix": f"mrsut{os.getpid()}"},
-            # Two entries a connection, at most half full.
-            "flowTable": {"entries": max(524288, 4 * work.flows)},
+            "flowTable": {"connections": max(262144, 2 * work.flows)},
             "gateway": {"mac": work.gateway_mac},
             "api": {"socket": str(self.room / "api.sock")},
             "stateDirectory": str(self.room / "state"),

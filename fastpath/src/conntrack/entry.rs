@@ -7,7 +7,7 @@
 //! | 0 | IPv4: source address 32, destination address 32 | at creation |
 //! | 1 | source port 16, destination port 16, protocol 8, kind 8, port of arrival 16 | at creation; the last on a move |
 //! | 2 | IPv4: new source address 32, new destination address 32 | at creation |
-//! | 3 | new source port 16, new destination port 16, checksum delta of the addresses 16, of the ports 16 | at creation |
+//! | 3 | new source port 16, new destination port 16, checksum delta of the addresses 16, of addresses and ports 16 | at creation |
 //! | 4 | adjacency 32, service 32 | at creation; the first when routed again |
 //! | 5 | epoch of the verdict 32, flags 8, TCP seen 8, TCP window scale 8, free 8 | by the receiving worker |
 //! | 6 | last seen 32, TCP: highest sequence number sent 32 | by the receiving worker |
@@ -199,7 +199,7 @@ impl<'a> Entry<'a> {
         (self.own.get(3) >> 32) as u32
     }
 
-    /// What the rewrite adds to a checksum, for the addresses and for the ports
+    /// What the rewrite adds to a checksum, for the addresses alone and with the ports
     /// ([`wire::checksum`](crate::wire::checksum)).
     #[inline(always)]
     pub fn deltas(&self) -> (u16, u16) {

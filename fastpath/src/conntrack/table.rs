@@ -141,7 +141,7 @@ impl FlowTable {
     #[inline(always)]
     pub fn view(&self) -> FlowView<'_> {
         let (connections, _) = self.memory[CONTROL_LINES + self.buckets..].as_chunks();
-        FlowView { index: self.index(), connections, secret: &self.config.secret }
+        FlowView { index: self.index(), connections, first: &connections[0], secret: &self.config.secret }
     }
 
     /// The entry of a key.
@@ -297,6 +297,7 @@ impl FlowTable {
 pub struct FlowView<'a> {
     index: Index<'a>,
     connections: &'a [[Line; LINES_PER_CONNECTION]],
+    first: &'a [Line; LINES_PER_CONNECTION],
     secret: &'a Secret,
 }
 
@@ -322,8 +323,8 @@ impl<'a> FlowView<'a> {
     /// The contents of an entry. A number that was not given out by this table shows an arbitrary entry.
     #[inline(always)]
     pub fn entry(&self, entry: EntryRef) -> Entry<'a> {
-        let connection = (entry.connection() as usize).min(self.connections.len() - 1);
-        let [original, reply, shared] = &self.connections[connection];
+        let lines = self.connections.get(entry.connection() as usize).unwrap_or(self.first);
+        let [original, reply, shared] = lines;
         Entry::new(if entry.is_reply() { reply } else { original }, shared, entry.is_reply())
     }
 }

@@ -300,7 +300,7 @@ fn with_nat(verdict: Verdict, key: &FlowKey) -> Verdict {
     Verdict { flags: verdict.flags.with(nat), ..verdict }
 }
 
-/// What the rewrite of `key` adds to a checksum over the addresses, and over the ports.
+/// What the rewrite of `key` adds to a checksum over the addresses, and over addresses and ports.
 fn deltas(key: &FlowKey, verdict: &Verdict) -> (u16, u16) {
     let new = &verdict.rewritten;
     let address = |old: crate::tables::Address, new: crate::tables::Address| {
@@ -313,5 +313,5 @@ fn deltas(key: &FlowKey, verdict: &Verdict) -> (u16, u16) {
     let addresses = address(key.source, new.source).join(address(key.destination, new.destination));
     let ports = Delta::of_u16(key.source_port, new.source_port)
         .join(Delta::of_u16(key.destination_port, new.destination_port));
-    (addresses.bits(), ports.bits())
+    (addresses.bits(), addresses.join(ports).bits())
 }

@@ -34,39 +34,50 @@ pub(super) fn classify<F: Frame>(
     keep: impl FnOnce(&Parsed),
 ) -> Step {
     let head = frame.head();
-    let Some(macs) = head.first_chunk::<12>() else {
+    let Some((destination, rest)) = head.split_first_chunk::<6>() else {
         return Step::Drop(DropReason::Truncated);
     };
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = *macs;
-    if port.spoof_check && [s0, s1, s2, s3, s4, s5] != port.mac.0 {
+    let Some(source) = rest.first_chunk::<6>() else {
+        return Step::Drop(DropReason::Truncated);
+    };
+    if port.spoof_check && mac_word(source) != mac_word(&port.mac.0) {
         return Step::Drop(DropReason::SpoofedMac);
     }
-    let for_gateway = [d0, d1, d2, d3, d4, d5] == gateway.mac.0;
-    let class = match parse(head, frame.total_len()) {
-        Ok(class) => class,
-        Err(error) => return Step::Drop(reason(error)),
-    };
-    if let Class::Ip(parsed) = &class
-        && for_gateway
-    {
-        let step = step_of(parsed);
-        if matches!(step, Step::Flow) {
-            keep(parsed);
+    let for_gateway = mac_word(destination) == mac_word(&gateway.mac.0);
+    let first = destination[0];
+    match parse(head, frame.total_len()) {
+        Ok(Class::Ip(parsed)) if for_gateway => {
+            let step = step_of(&parsed);
+            if matches!(step, Step::Flow) {
+                keep(&parsed);
+            }
+            step
         }
-        return step;
+        Ok(Class::Ip(_)) => foreign(first),
+        Ok(Class::Arp { vlan, .. }) => neighbour(Step::Arp, vlan.is_some(), for_gateway, first),
+        Ok(Class::Ndisc(parsed)) => neighbour(Step::Ndisc, parsed.vlan.is_some(), for_gateway, first),
+        Err(error) => Step::Drop(reason(error)),
     }
-    link_local(&class, for_gateway, d0 & 1 != 0)
 }
 
-/// What is not an IP packet for the gateway.
-#[cold]
-fn link_local(class: &Class, for_gateway: bool, to_many: bool) -> Step {
-    match class {
-        Class::Arp { vlan: None, .. } if for_gateway || to_many => Step::Arp,
-        Class::Ndisc(parsed) if parsed.vlan.is_none() && (for_gateway || to_many) => Step::Ndisc,
-        Class::Arp { vlan: Some(_), .. } => Step::Drop(DropReason::UnsupportedVlan),
-        _ if to_many => Step::Drop(DropReason::Multicast),
-        _ => Step::Drop(DropReason::ForeignMac),
+/// A MAC address as a number, for comparing.
+#[inline(always)]
+fn mac_word(mac: &[u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = *mac;
+    u64::from(u32::from_ne_bytes([a, b, c, d])) | u64::from(u16::from_ne_bytes([e, f])) << 32
+}
+
+/// A packet that is not addressed to the gateway. `first`: the first byte of the MAC address that it is addressed to.
+fn foreign(first: u8) -> Step {
+    Step::Drop(if first & 1 != 0 { DropReason::Multicast } else { DropReason::ForeignMac })
+}
+
+/// A message between neighbours: to the gateway or to all.
+fn neighbour(step: Step, tagged: bool, for_gateway: bool, first: u8) -> Step {
+    match (tagged, for_gateway || first & 1 != 0) {
+        (true, _) => Step::Drop(DropReason::UnsupportedVlan),
+        (false, true) => step,
+        (false, false) => foreign(first),
     }
 }
 

@@ -5,8 +5,8 @@ use crate::conntrack::Entry;
 use crate::port::Checksum;
 use crate::wire::checksum::Delta;
 use crate::wire::crc32c;
+use crate::wire::ethernet;
 use crate::wire::parse::L4Kind;
-use crate::wire::{IpProtocol, ethernet};
 
 /// Rewrites an IPv4 packet by its flow's entry: its TTL, and with `nat` (which says how the layer 4 checksum
 /// stands) addresses and ports. False, with the packet half rewritten, when a header is not where
@@ -19,13 +19,11 @@ pub(super) fn rewrite_v4(head: &mut [u8], packet: &Brief, entry: &Entry<'_>, nat
     let mut header = Delta::TTL_DECREMENT;
     let mut done = true;
     if let Some(checksum) = nat {
-        let (addresses, ports) = entry.deltas();
-        let (addresses, ports) = (Delta::from_bits(addresses), Delta::from_bits(ports));
+        let (addresses, all) = entry.deltas();
+        let (addresses, all) = (Delta::from_bits(addresses), Delta::from_bits(all));
         header = header.join(addresses);
         ip[12..20].copy_from_slice(&entry.new_v4_addresses().to_be_bytes());
-        // ICMP has no pseudo-header: addresses are not in its checksum.
-        let covered = if packet.protocol == IpProtocol::ICMPV4 { Delta::NONE } else { addresses };
-        done = rewrite_l4(l4, packet, entry.new_ports(), covered, ports, checksum);
+        done = rewrite_l4(l4, packet, entry.new_ports(), addresses, all, checksum);
     }
     let checksum = header.apply([ip[10], ip[11]]);
     [ip[10], ip[11]] = checksum;
@@ -39,12 +37,12 @@ pub(super) fn rewrite_v6(head: &mut [u8], packet: &Brief, entry: &Entry<'_>, nat
     let Some(ip) = ip.first_chunk_mut::<40>() else { return false };
     ip[7] = ip[7].wrapping_sub(1);
     let Some(checksum) = nat else { return true };
-    let (addresses, ports) = entry.deltas();
+    let (addresses, all) = entry.deltas();
     let [source, destination] = entry.new_v6_addresses();
     ip[8..24].copy_from_slice(&source.to_be_bytes());
     ip[24..40].copy_from_slice(&destination.to_be_bytes());
-    let (addresses, ports) = (Delta::from_bits(addresses), Delta::from_bits(ports));
-    rewrite_l4(l4, packet, entry.new_ports(), addresses, ports, checksum)
+    let (addresses, all) = (Delta::from_bits(addresses), Delta::from_bits(all));
+    rewrite_l4(l4, packet, entry.new_ports(), addresses, all, checksum)
 }
 
 /// The IP header and what begins at layer 4.
@@ -60,7 +58,7 @@ fn rewrite_l4(
     packet: &Brief,
     new_ports: u32,
     addresses: Delta,
-    ports: Delta,
+    all: Delta,
     checksum: Checksum,
 ) -> bool {
     match packet.kind {
@@ -70,7 +68,7 @@ fn rewrite_l4(
             let field = [udp[6], udp[7]];
             [udp[6], udp[7]] = match checksum {
                 Checksum::Partial { .. } => addresses.apply_partial(field),
-                _ => addresses.join(ports).apply_udp(field),
+                _ => all.apply_udp(field),
             };
             true
         }
@@ -80,12 +78,14 @@ fn rewrite_l4(
             let field = [tcp[16], tcp[17]];
             [tcp[16], tcp[17]] = match checksum {
                 Checksum::Partial { .. } => addresses.apply_partial(field),
-                _ => addresses.join(ports).apply(field),
+                _ => all.apply(field),
             };
             true
         }
         L4Kind::Sctp => rewrite_sctp(l4, packet, new_ports),
-        L4Kind::IcmpEcho(_) => rewrite_echo(l4, new_ports, addresses),
+        // ICMP has no pseudo-header: addresses are not in its checksum; ICMPv6 has.
+        L4Kind::IcmpEcho(_) if packet.v6 => rewrite_echo(l4, new_ports, addresses),
+        L4Kind::IcmpEcho(_) => rewrite_echo(l4, new_ports, Delta::NONE),
         L4Kind::IcmpError | L4Kind::IcmpOther | L4Kind::Fragment | L4Kind::Other => true,
     }
 }

@@ -9,7 +9,7 @@ use crate::conntrack::{EntryRef, FlowTable, FlowView, KeyWords, Tracker};
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
 use crate::tables::{Address, Adjacency, PortInfo, TableSet};
-use crate::wire::parse::{Addresses, Class, Parsed, parse};
+use crate::wire::parse::{Addresses, Class, ParseError, Parsed, parse};
 
 /// ICMP errors a second and worker, and how many at once: Linux's defaults are `icmp_msgs_per_sec` 1000 and
 /// `icmp_msgs_burst` 50 for a whole host.
@@ -129,7 +129,7 @@ impl Pipeline {
         slot: &Slot,
         egress: &mut impl Egress<F>,
     ) {
-        let parsed = match (slot.step, parse(frame.head(), frame.total_len())) {
+        let parsed = match (slot.step, parse_again(&frame)) {
             (Step::Drop(reason), _) => return egress.drop_frame(reason, frame),
             (Step::Arp, _) => return self.arp(context, frame, egress),
             (_, Ok(Class::Ip(parsed) | Class::Ndisc(parsed))) => parsed,
@@ -153,6 +153,12 @@ impl Pipeline {
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
+}
+
+/// One copy of the parser for all that is rare; the one for every packet is inlined where its results are used.
+#[inline(never)]
+fn parse_again<F: Frame>(frame: &F) -> Result<Class, ParseError> {
+    parse(frame.head(), frame.total_len())
 }
 
 /// What every frame is; the index bucket of those that belong to flows is on its way.

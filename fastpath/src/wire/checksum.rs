@@ -154,7 +154,7 @@ impl Delta {
     /// A 16-bit field at an even offset: a port, an identifier.
     #[inline(always)]
     pub const fn of_u16(old: u16, new: u16) -> Delta {
-        Delta(fold((!old).to_be() as u64 + new.to_be() as u64))
+        Delta(carry((!old).to_be() as u32 + new.to_be() as u32))
     }
 
     /// A 32-bit field at an even offset.
@@ -179,7 +179,7 @@ impl Delta {
     /// Both changes at once.
     #[inline(always)]
     pub const fn join(self, other: Delta) -> Delta {
-        Delta(fold(self.0 as u64 + other.0 as u64))
+        Delta(carry(self.0 as u32 + other.0 as u32))
     }
 
     /// The change that takes this one back: what the replies of a translated flow need.
@@ -193,7 +193,7 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub const fn apply(self, field: [u8; 2]) -> [u8; 2] {
-        (!fold((!u16::from_ne_bytes(field)) as u64 + self.0 as u64)).to_ne_bytes()
+        (!carry((!u16::from_ne_bytes(field)) as u32 + self.0 as u32)).to_ne_bytes()
     }
 
     /// The changed checksum of UDP: none stays none, and zero becomes all ones (RFC 768).
@@ -212,8 +212,14 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub const fn apply_partial(self, field: [u8; 2]) -> [u8; 2] {
-        fold(u16::from_ne_bytes(field) as u64 + self.0 as u64).to_ne_bytes()
+        carry(u16::from_ne_bytes(field) as u32 + self.0 as u32).to_ne_bytes()
     }
+}
+
+/// Adds the carry back in: enough for the sum of two 16-bit numbers.
+#[inline(always)]
+const fn carry(sum: u32) -> u16 {
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Adds the carries back in until 16 bits hold the sum. Zero only if `sum` is.

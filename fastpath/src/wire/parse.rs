@@ -38,7 +38,7 @@ pub enum Extent {
 }
 
 /// Parses a frame. `head`: its first segment, which must hold all headers; `total_len`: its bytes over all segments.
-#[inline]
+#[inline(always)]
 pub fn parse(head: &[u8], total_len: usize) -> Result<Class, ParseError> {
     let Some((header, rest)) = head.split_first_chunk::<{ ethernet::LEN }>() else {
         return Err(ParseError::Truncated(Layer::Ethernet));
@@ -147,12 +147,8 @@ fn ipv4<const QUOTED: bool>(packet: &[u8], len: usize, link: Link) -> Result<Par
         first_fragment = part.offset == 0;
         part.transport::<QUOTED>(protocol, Family::V4, rest, l4_len)?
     };
-    let [.., a, b, c, d, e, f, g, h] = *header;
     Ok(Parsed {
-        addresses: Addresses::V4 {
-            source: Ipv4Addr::new(a, b, c, d),
-            destination: Ipv4Addr::new(e, f, g, h),
-        },
+        addresses: Addresses::V4 { source: address_v4::<12>(header), destination: address_v4::<16>(header) },
         l3: link.len,
         l4: u16::from(link.len) + header_len as u16,
         ip_total: total as u32,
@@ -166,6 +162,14 @@ fn ipv4<const QUOTED: bool>(packet: &[u8], len: usize, link: Link) -> Result<Par
         destination_port: transport.destination_port,
         tcp_flags: transport.tcp_flags,
     })
+}
+
+/// The address at this offset.
+#[inline(always)]
+fn address_v4<const OFFSET: usize>(header: &[u8; IPV4_LEN]) -> Ipv4Addr {
+    let mut octets = [0; 4];
+    octets.copy_from_slice(&header[OFFSET..OFFSET + 4]);
+    Ipv4Addr::from(octets)
 }
 
 /// The options of an IPv4 header whose first byte is not 0x45, and what follows them.

@@ -10,6 +10,7 @@ struct OwnQueue<F> {
     queue: Box<dyn PortQueue<F>>,
     /// Frames that leave with the next burst.
     staged: Burst<F>,
+    staged_bytes: u64,
     counters: Arc<PortCounters>,
     /// Whether frames moved since the last flush.
     active: bool,
@@ -92,7 +93,7 @@ impl<F: Frame> Queues<F> {
     /// Takes over a queue.
     pub(super) fn attach(&mut self, port: PortId, queue: Box<dyn PortQueue<F>>, counters: Arc<PortCounters>) {
         let position = self.own.len() as u16;
-        self.own.push(OwnQueue { port, queue, staged: Burst::new(), counters, active: true });
+        self.own.push(OwnQueue { port, queue, staged: Burst::new(), staged_bytes: 0, counters, active: true });
         if !matches!(self.way(port), Way::Own(_)) {
             self.set_way(port, Way::Own(position));
         }
@@ -172,6 +173,7 @@ impl<F: Frame> Queues<F> {
         if own.staged.is_full() {
             own.send(&self.counters);
         }
+        own.staged_bytes += frame.total_len() as u64;
         // There is room: sending leaves nothing behind.
         let _ = own.staged.try_push(frame);
     }
@@ -200,10 +202,10 @@ impl<F: Frame> OwnQueue<F> {
     /// Sends what is staged; what the queue does not take is dropped.
     fn send(&mut self, counters: &WorkerCounters) {
         self.active = true;
-        let before: usize = self.staged.iter().map(Frame::total_len).sum();
         let sent = self.queue.tx_burst(&mut self.staged);
         let left: usize = self.staged.iter().map(Frame::total_len).sum();
-        self.counters.sent(sent as u64, (before - left) as u64);
+        self.counters.sent(sent as u64, self.staged_bytes.saturating_sub(left as u64));
+        self.staged_bytes = 0;
         for frame in self.staged.drain(..) {
             counters.dropped(DropReason::TxQueueFull);
             drop(frame);
