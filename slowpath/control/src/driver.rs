@@ -39,7 +39,7 @@ pub struct Opened<F> {
 
 /// What a device tells about itself.
 pub trait Device: Send {
-    /// Whether its peer is there.
+    /// Whether its peer is there. Also the moment to add to the port's counters what the kernel lost.
     fn link(&self) -> Link;
 
     /// Further properties, for people.

@@ -13,12 +13,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// Requests that may wait. Who asks when it is full is told that the daemon is busy.
 const WAITING: usize = 1_024;
 
+/// Something to be done with everything that the control thread owns.
+type Job<F> = Box<dyn FnOnce(&mut Control<F>) + Send>;
+
 /// Work for the control thread.
 enum Message<F> {
     /// A question or an order from the API.
-    Request(Box<dyn FnOnce(&mut Control<F>) + Send>),
+    Request(Job<F>),
     /// A change of the model, to be published soon.
-    Change(Box<dyn FnOnce(&mut Control<F>) + Send>),
+    Change(Job<F>),
     /// End.
     Stop,
 }

@@ -7,10 +7,15 @@ use millrace_fastpath::sync::Domain;
 use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::mempool::Mempool;
 use millrace_ffi::tap::{self, TapConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
 use std::sync::Arc;
+
+/// Bounds of [`fill`].
+const LEAST_FILL: u32 = 32;
+const MOST_FILL: u32 = 256;
 
 /// All kinds of ports, over the daemon's packet memory.
 pub(crate) struct Drivers {
@@ -34,6 +39,7 @@ impl Driver<Mbuf> for Drivers {
                 let config = XdpConfig {
                     queues: queues.into(),
                     mode: xdp_mode(*mode),
+                    fill: fill(self.memory.arena.pool(), queues.into()),
                     ..XdpConfig::pod(interface)
                 };
                 xdp::open(&config, &self.memory.arena, &request.counters)?
@@ -59,6 +65,20 @@ impl Driver<Mbuf> for Drivers {
     }
 }
 
+/// Chunks that each queue of a new AF_XDP port keeps ready in the kernel. 256 is what a veth itself queues: fewer lose
+/// packets of a burst that the veth has taken. But every port takes its chunks out of the arena for good, so a port gets a
+/// thirty-second of what is left: the first thirty ports all that is useful, the hundredth still enough to live.
+fn fill(arena: &Mempool, queues: u32) -> u32 {
+    let left = arena.capacity().saturating_sub(arena.in_use()) as u32;
+    fill_of(left / queues.max(1))
+}
+
+fn fill_of(left: u32) -> u32 {
+    let share = (left / 32).clamp(LEAST_FILL, MOST_FILL);
+    // Down to a power of two, which the ring's size must be.
+    1 << share.ilog2()
+}
+
 fn xdp_mode(mode: Mode) -> XdpMode {
     match mode {
         Mode::Auto => XdpMode::Auto,
@@ -80,5 +100,25 @@ impl Device for Opener {
 
     fn details(&self) -> Vec<(&'static str, String)> {
         self.0.details()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_and_ten_ports_share_the_default_arena_and_leave_room_for_packets() {
+        let mut left = 16_384;
+        let fills: Vec<u32> = (0..110)
+            .map(|_| {
+                let fill = fill_of(left);
+                left -= fill;
+                fill
+            })
+            .collect();
+        assert_eq!(fills[0], 256);
+        assert!(fills.iter().all(|fill| fill.is_power_of_two() && *fill >= LEAST_FILL));
+        assert!(left >= 1_024, "{left} chunks are left");
     }
 }

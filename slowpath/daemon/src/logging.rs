@@ -1,6 +1,7 @@
 //! Messages on stderr.
 
 use crate::StartError;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable with the level, when the command line has none.
@@ -17,6 +18,10 @@ pub(crate) fn start(level: Option<&str>) -> Result<(), StartError> {
         .parse(&value)
         .map_err(|error| StartError::Log { value: value.clone(), reason: error.to_string() })?;
     // A second start in one process (as in tests) keeps the first one's level.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     Ok(())
 }

@@ -34,8 +34,7 @@ impl PacketMemory {
         let wanted_mib = u64::from(config.memory.mebibytes.get());
         let hugepages = use_hugepages(config.memory.hugepages, wanted_mib, free_mib())?;
         let mib = config.memory.mebibytes.get();
-        let memory =
-            if hugepages { Memory::Hugepages { limit_mib: mib } } else { Memory::Ordinary { mib } };
+        let memory = if hugepages { Memory::Hugepages { limit_mib: mib } } else { Memory::Ordinary { mib } };
         let eal = Eal::try_new(&EalConfig {
             prefix: config.eal_file_prefix(),
             memory,

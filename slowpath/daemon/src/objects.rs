@@ -37,22 +37,35 @@ pub(crate) fn gateway(config: &Config) -> Gateway {
     }
 }
 
-/// Starts the source and has what it tells applied to the model. Once all that was there at the start is in the tables,
-/// the configured ports are opened and the daemon is ready. It ends when what this gives is dropped.
-pub(crate) fn follow(
-    config: &Config,
-    control: &ControlHandle<Mbuf>,
-    readiness: Readiness,
-) -> Result<DirectorySource, StartError> {
-    let Source::Directory(directory) = &config.source;
-    let (tell, told) = channel();
-    let source = DirectorySource::try_new(directory, tell)?;
-    let control = control.clone();
-    std::thread::Builder::new()
-        .name("objects".to_owned())
-        .spawn(move || forward(&told, &control, &readiness))
-        .map_err(StartError::system("starting the thread for objects"))?;
-    Ok(source)
+/// A source that has begun to tell, to nobody yet.
+pub(crate) struct Objects {
+    source: DirectorySource,
+    told: Receiver<Change>,
+}
+
+impl Objects {
+    /// Starts the configured source.
+    pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
+        let Source::Directory(directory) = &config.source;
+        let (tell, told) = channel();
+        Ok(Objects { source: DirectorySource::try_new(directory, tell)?, told })
+    }
+
+    /// Has what the source tells applied to the model. Once all that was there at the start is in the tables, the configured
+    /// ports are opened and the daemon is ready. It ends when the source, which this gives, is dropped.
+    pub(crate) fn follow(
+        self,
+        control: &ControlHandle<Mbuf>,
+        readiness: Readiness,
+    ) -> Result<DirectorySource, StartError> {
+        let Objects { source, told } = self;
+        let control = control.clone();
+        std::thread::Builder::new()
+            .name("objects".to_owned())
+            .spawn(move || forward(&told, &control, &readiness))
+            .map_err(StartError::system("starting the thread for objects"))?;
+        Ok(source)
+    }
 }
 
 /// Runs until the source or the control thread ends.

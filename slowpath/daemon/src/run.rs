@@ -3,9 +3,10 @@
 use crate::control_end::ControlEnd;
 use crate::data_path::DataPath;
 use crate::http::{self, ApiSocket};
+use crate::objects::Objects;
 use crate::readiness::Readiness;
 use crate::state_directory::StateDirectory;
-use crate::{StartError, metrics, objects, worker};
+use crate::{StartError, metrics, worker};
 use axum::Router;
 use millrace_config::Config;
 use millrace_control::link::Leftover;
@@ -28,15 +29,20 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
     let _state = StateDirectory::take(&config.state_directory)?;
     let socket = ApiSocket::bind(&config.api.socket)?;
     let metrics_listener = metrics::bind(config.metrics.address)?;
+    let objects = Objects::open(&config)?;
     let mut plumbing = KernelPlumbing::open(&config)?;
     for (leftover, reason) in plumbing.remove_leftovers()? {
-        tracing::warn!(leftover = name(&leftover), reason, "left over by an earlier instance and not removed");
+        tracing::warn!(
+            leftover = name(&leftover),
+            reason,
+            "left over by an earlier instance and not removed"
+        );
     }
     raise_descriptor_limit();
 
     let data_path = DataPath::start(&config, &node, &places, plumbing)?;
     let readiness = Readiness::default();
-    let source = objects::follow(&config, &data_path.handle, readiness.clone())?;
+    let source = objects.follow(&data_path.handle, readiness.clone())?;
     let served = serve(&config, &socket, metrics_listener, data_path, readiness);
     drop(source);
     served

@@ -22,6 +22,10 @@ impl<F: Frame> Control<F> {
     /// Undoes whatever was done for a port, last step first.
     pub(super) fn tear_down(&mut self, mut port: Port) -> Result<(), PortError> {
         let name = port.config.name.clone();
+        if let Some(device) = &port.device {
+            // The last time that the driver can count what the kernel lost for it.
+            device.link();
+        }
         self.leave(&port);
         if port.published {
             self.compile();

@@ -7,8 +7,16 @@ use millrace_fastpath::port::{DropReason, Frame, PortCounters};
 impl<F: Frame> Control<F> {
     /// Every reason and how many frames it cost: in the workers, at the ports that are and at those that were.
     pub fn drops(&self) -> DropList {
+        self.count_losses();
         DropList {
             drops: DropReason::ALL.iter().map(|&reason| count(reason, self.dropped(reason))).collect(),
+        }
+    }
+
+    /// Has the drivers count what the kernel lost for them: they do so when they are asked for the link.
+    fn count_losses(&self) {
+        for device in self.ports.values().filter_map(|port| port.device.as_ref()) {
+            device.link();
         }
     }
 
@@ -20,6 +28,7 @@ impl<F: Frame> Control<F> {
 
     /// What was lost, all reasons together. Frames that the node consumed itself are not lost.
     pub(super) fn lost(&self) -> u64 {
+        self.count_losses();
         let lost = DropReason::ALL.iter().filter(|&&reason| reason != DropReason::Consumed);
         lost.map(|&reason| self.dropped(reason)).sum()
     }

@@ -24,7 +24,9 @@ impl Success {
     pub(super) fn with_status(status: StatusCode, body: impl serde::Serialize) -> Answer {
         match serde_json::to_vec(&body) {
             Ok(body) => Ok(Success { status, body: Some(body) }),
-            Err(error) => Err(Failure::new(ErrorCode::Failed, format!("the answer has no JSON form: {error}"))),
+            Err(error) => {
+                Err(Failure::new(ErrorCode::Failed, format!("the answer has no JSON form: {error}")))
+            }
         }
     }
 

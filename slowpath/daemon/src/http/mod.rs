@@ -10,7 +10,7 @@ use crate::control_end::ControlEnd;
 use answer::{Answer, Failure, Success};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -20,6 +20,9 @@ use millrace_control::PortError;
 
 /// Bytes of a request's body, at most: a port with all its addresses is a few kilobytes.
 const MOST_BYTES: usize = 64 * 1024;
+
+/// What a path names, or that it cannot be read: percent-encoding that is no text.
+type InPath<T> = Result<Path<T>, PathRejection>;
 
 /// The API's paths.
 pub(crate) fn router(control: ControlEnd) -> Router {
@@ -57,12 +60,12 @@ async fn add_port(State(control): State<ControlEnd>, body: Result<Bytes, BytesRe
     Success::with_status(StatusCode::CREATED, added.await??)
 }
 
-async fn show_port(State(control): State<ControlEnd>, Path(name): Path<String>) -> Answer {
+async fn show_port(State(control): State<ControlEnd>, name: InPath<String>) -> Answer {
     let name = port_name(name)?;
     Success::of(control.ask(move |control| control.show_port(&name)).await??)
 }
 
-async fn remove_port(State(control): State<ControlEnd>, Path(name): Path<String>) -> Answer {
+async fn remove_port(State(control): State<ControlEnd>, name: InPath<String>) -> Answer {
     let name = port_name(name)?;
     control.ask(move |control| control.remove_port(&name)).await??;
     Success::nothing()
@@ -72,10 +75,8 @@ async fn list_services(State(control): State<ControlEnd>) -> Answer {
     Success::of(control.ask(|control| control.list_services()).await?)
 }
 
-async fn show_service(
-    State(control): State<ControlEnd>,
-    Path((namespace, name)): Path<(String, String)>,
-) -> Answer {
+async fn show_service(State(control): State<ControlEnd>, names: InPath<(String, String)>) -> Answer {
+    let Path((namespace, name)) = names?;
     let missing = format!("there is no service {namespace}/{name}");
     let found = control.ask(move |control| control.show_service(&namespace, &name)).await?;
     Success::of(found.ok_or_else(|| Failure::new(ErrorCode::NotFound, missing))?)
@@ -103,12 +104,20 @@ async fn object_errors(State(control): State<ControlEnd>) -> Answer {
 }
 
 /// A name that no port can have names no port.
-fn port_name(name: String) -> Result<PortName, Failure> {
-    name.try_into().map_err(|error| Failure::new(ErrorCode::NotFound, format!("there is no such port: {error}")))
+fn port_name(name: InPath<String>) -> Result<PortName, Failure> {
+    let Path(name) = name?;
+    name.try_into()
+        .map_err(|error| Failure::new(ErrorCode::NotFound, format!("there is no such port: {error}")))
 }
 
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         Failure::new(error.code(), error.to_string())
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Failure::new(ErrorCode::Invalid, rejection.body_text())
     }
 }

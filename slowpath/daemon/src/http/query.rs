@@ -2,8 +2,8 @@
 
 use super::answer::Failure;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::Query;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, Uri};
 use millrace_api::{ErrorCode, FlowFilter, PortConfig};
 
@@ -20,7 +20,8 @@ pub(super) fn parse_body(body: Result<Bytes, BytesRejection>) -> Result<PortConf
 }
 
 pub(super) fn parse_flow_filter(query: Option<&str>) -> Result<FlowFilter, Failure> {
-    let refuse = |reason: String| Failure::new(ErrorCode::Invalid, format!("the query is no filter: {reason}"));
+    let refuse =
+        |reason: String| Failure::new(ErrorCode::Invalid, format!("the query is no filter: {reason}"));
     let uri: Uri = format!("/?{}", query.unwrap_or_default())
         .parse()
         .map_err(|error: axum::http::uri::InvalidUri| refuse(error.to_string()))?;
@@ -50,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_filter_with_an_unknown_field_or_a_bad_value_is_refused() {
-        for query in ["colour=red", "port=70000", "port=", "proto=carrier-pigeon", "address=1.2.3", "%ff=%zz"] {
+        for query in ["colour=red", "port=70000", "port=", "proto=carrier-pigeon", "address=1.2.3", "%ff=%zz"]
+        {
             assert!(parse_flow_filter(Some(query)).is_err(), "{query}");
         }
     }

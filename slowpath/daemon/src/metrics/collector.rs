@@ -33,7 +33,8 @@ impl Reading {
     }
 
     fn ports(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let each = |value: fn(&Port) -> u64| self.ports.iter().map(move |port| (of_port(port), value(port) as f64));
+        let each =
+            |value: fn(&Port) -> u64| self.ports.iter().map(move |port| (of_port(port), value(port) as f64));
         let rx = each(|port| port.counts.rx_frames);
         counters(encoder, "millrace_port_rx_frames", "Frames received from the port's peer.", rx)?;
         let rx = each(|port| port.counts.rx_bytes);
@@ -53,7 +54,8 @@ impl Reading {
 
     fn workers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let ids: Vec<String> = self.workers.iter().map(|worker| worker.id.0.to_string()).collect();
-        let labelled = || self.workers.iter().zip(&ids).map(|(worker, id)| (worker, vec![("worker", id.as_str())]));
+        let labelled =
+            || self.workers.iter().zip(&ids).map(|(worker, id)| (worker, vec![("worker", id.as_str())]));
         // All workers have the same counters, in the same order.
         let names = self.workers.first().map(|worker| worker.counters.as_slice()).unwrap_or_default();
         for (position, (name, _)) in names.iter().enumerate() {
@@ -62,13 +64,24 @@ impl Reading {
             counters(encoder, &family, "What the worker counts; see docs/metrics.md.", samples)?;
         }
         let busy = labelled().map(|(worker, labels)| (labels, worker.busy.as_secs_f64()));
-        counters(encoder, "millrace_worker_busy_seconds", "Time that the worker spent with frames in hand.", busy)?;
+        counters(
+            encoder,
+            "millrace_worker_busy_seconds",
+            "Time that the worker spent with frames in hand.",
+            busy,
+        )?;
         let load = labelled().map(|(worker, labels)| (labels, worker.load));
-        gauges(encoder, "millrace_worker_load", "Share of time with frames in hand over the last second, 0 to 1.", load)
+        gauges(
+            encoder,
+            "millrace_worker_load",
+            "Share of time with frames in hand over the last second, 0 to 1.",
+            load,
+        )
     }
 
     fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let drops = self.drops.drops.iter().map(|drop| (vec![("reason", drop.reason.as_str())], drop.frames as f64));
+        let drops =
+            self.drops.drops.iter().map(|drop| (vec![("reason", drop.reason.as_str())], drop.frames as f64));
         counters(encoder, "millrace_dropped_frames", "Frames dropped on this node, by reason.", drops)?;
         let plain = |value: f64| [(Labels::new(), value)];
         let flows = plain(self.status.flows as f64);

@@ -48,10 +48,12 @@ pub(crate) fn router(control: ControlEnd, readiness: Readiness) -> Router {
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    let reading = match timeout(PATIENCE, sources.control.ask(|control| Reading::take(control))).await {
+    let reading = match timeout(PATIENCE, sources.control.ask(Reading::take)).await {
         Ok(Ok(reading)) => reading,
         Ok(Err(reason)) => return (StatusCode::SERVICE_UNAVAILABLE, reason.to_string()).into_response(),
-        Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the control thread does not answer").into_response(),
+        Err(_) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "the control thread does not answer").into_response();
+        }
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(reading));

@@ -98,7 +98,10 @@ impl Bed {
 
 /// Adds or removes a descriptor that somebody else owns. If that one has closed it, the kernel says so: nothing
 /// worse can come of its number.
-#[expect(deprecated, reason = "the newer methods want a descriptor that is known to be open, which a number is not")]
+#[expect(
+    deprecated,
+    reason = "the newer methods want a descriptor that is known to be open, which a number is not"
+)]
 fn control(epoll: &Epoll, operation: EpollOp, descriptor: RawFd) -> nix::Result<()> {
     let mut event = EpollEvent::new(EpollFlags::EPOLLIN, OTHER);
     nix::sys::epoll::epoll_ctl(epoll.0.as_raw_fd(), operation, descriptor, &mut event)

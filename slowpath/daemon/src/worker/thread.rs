@@ -8,9 +8,7 @@ use crate::flows::random;
 use millrace_config::Idle;
 use millrace_control::{Load, WorkerHandle, now};
 use millrace_fastpath::conntrack::FlowTable;
-use millrace_fastpath::pipeline::{
-    Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox,
-};
+use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
 use millrace_fastpath::port::WorkerId;
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
@@ -70,7 +68,14 @@ impl Staff {
                 handover,
             });
             let policy = IdlePolicy::new(supplies.idle, Bed::try_new(commands.clone(), handover_bell)?);
-            handles.push(WorkerHandle::new(id, place.0, control, waker(&commands), counters, Arc::clone(&load)));
+            handles.push(WorkerHandle::new(
+                id,
+                place.0,
+                control,
+                waker(&commands),
+                counters,
+                Arc::clone(&load),
+            ));
             staff.0.push(spawn(supplies.eal.clone(), *place, worker, policy, load)?);
         }
         Ok((staff, handles))
