@@ -20,8 +20,9 @@ use std::thread::JoinHandle;
 /// Commands that may wait for a worker. It bounds the queues that a worker can take, which therefore are as many as the
 /// ports of a node and more.
 const MAILBOX: usize = 8_192;
-/// Frames in each ring from worker to worker: a burst from each of sixteen queues.
-const HANDOVER: usize = 1_024;
+/// Frames in each ring from worker to worker: what one worker may take in while the other is kept from its core for a
+/// millisecond.
+const HANDOVER: usize = 4_096;
 
 /// What all workers share.
 pub(crate) struct Supplies<'a> {
