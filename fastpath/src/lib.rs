@@ -12,6 +12,10 @@
 
 // `sync` alone holds unsafe code: cells, prefetch and foreign memory. Everything else is checked by the compiler.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what went wrong by panicking")
+)]
 
 pub mod conntrack;
 pub mod pipeline;

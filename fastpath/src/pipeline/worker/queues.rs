@@ -93,7 +93,14 @@ impl<F: Frame> Queues<F> {
     /// Takes over a queue.
     pub(super) fn attach(&mut self, port: PortId, queue: Box<dyn PortQueue<F>>, counters: Arc<PortCounters>) {
         let position = self.own.len() as u16;
-        self.own.push(OwnQueue { port, queue, staged: Burst::new(), staged_bytes: 0, counters, active: true });
+        self.own.push(OwnQueue {
+            port,
+            queue,
+            staged: Burst::new(),
+            staged_bytes: 0,
+            counters,
+            active: true,
+        });
         if !matches!(self.way(port), Way::Own(_)) {
             self.set_way(port, Way::Own(position));
         }
