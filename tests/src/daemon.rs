@@ -3,8 +3,8 @@
 use crate::manifest::Manifests;
 use crate::netns::Netns;
 use crate::process::{Child, Output, run};
-use crate::testpmd::hugepages_in_use;
-use millrace_api::{Client, DropList, Port, PortConfig, PortList, Status, path};
+use crate::testpmd::hugepage_files;
+use millrace_api::{Client, ClientError, DropList, Port, PortConfig, PortList, Status, path};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -36,7 +36,6 @@ pub struct Daemon {
     netns: Netns,
     room: TempDir,
     manifests: Manifests,
-    hugepages_before: u64,
 }
 
 impl Daemon {
@@ -55,7 +54,6 @@ impl Daemon {
 
     /// Starts it in a directory that is there already, as a second daemon after a first, and does not wait.
     pub(crate) fn spawn_in(room: TempDir, ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
-        let hugepages_before = hugepages_in_use();
         let manifests = Manifests::new(room.path().join("manifests"));
         manifests.node(NODE);
         let netns = Netns::new("node");
@@ -80,7 +78,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log);
-        Daemon { child: Child::spawn(&mut command), netns, room, manifests, hugepages_before }
+        Daemon { child: Child::spawn(&mut command), netns, room, manifests }
     }
 
     /// Waits until it answers and has read the manifests.
@@ -112,17 +110,17 @@ impl Daemon {
         }
     }
 
-    /// Ends it by SIGTERM and checks that nothing is left: interfaces, sockets, hugepages.
-    pub fn stop(mut self) {
+    /// Ends it by SIGTERM and checks that it ends well and leaves no interface, socket or hugepage file.
+    pub fn stop(&mut self) {
+        let prefix = self.status().eal_file_prefix;
         let status = self.child.end(Signal::SIGTERM, Duration::from_secs(15));
         let log = self.log();
         let status = status.unwrap_or_else(|| panic!("millraced does not end:\n{log}"));
         assert!(status.success(), "millraced ended with {status}:\n{log}");
         assert_eq!(self.netns.interfaces(), ["lo"], "interfaces are left:\n{log}");
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
-        // Guests of this test may still hold what they mapped; the daemon's own pages are free.
-        let after = hugepages_in_use();
-        assert!(after <= self.hugepages_before, "{after} hugepages in use, {} before", self.hugepages_before);
+        // Pages without a file go with the process; those with one would stay.
+        assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
     }
 
     /// Ends it at once.
@@ -170,11 +168,21 @@ impl Daemon {
         self.client().get::<PortList>(path::PORTS).expect("the daemon lists ports").ports
     }
 
-    /// Adds a port.
+    /// Adds a port. A pod whose manifest was only just written may not be known yet, so that is waited for.
     pub fn add_port(&self, port: &Value) {
         let config: PortConfig = serde_json::from_value(port.clone()).expect("a legal port");
-        let made: Port = self.client().post(path::PORTS, &config).expect("the port is made");
-        assert_eq!(made.config, config);
+        let begin = Instant::now();
+        loop {
+            match self.client().post::<Port>(path::PORTS, &config) {
+                Ok(made) => return assert_eq!(made.config, config),
+                Err(ClientError::Refused { refusal, .. })
+                    if refusal.message.contains("no manifest of pod") && begin.elapsed() < READY =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => panic!("port not added: {error}\n{}", self.log()),
+            }
+        }
     }
 
     /// Removes a port.

@@ -79,7 +79,9 @@ impl Guest {
             match self.lines.recv_timeout(limit.saturating_sub(begin.elapsed())) {
                 Ok(line) if line.starts_with(end) => return (seen, line),
                 Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("the guest has not said {end} in {limit:?}: {seen:?}"),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the guest has not said {end} in {limit:?}: {seen:?}")
+                }
                 Err(RecvTimeoutError::Disconnected) => panic!("the guest has ended: {seen:?}"),
             }
         }
@@ -109,7 +111,8 @@ impl Guest {
 
 /// Builds kernel and initramfs if they are not there for this very agent; where they are.
 fn images() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests are a room of the workspace");
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests are a room of the workspace");
     let images = workspace.join("target/guest");
     must(&workspace.join("tests/guest/build").display().to_string(), &[&images.display().to_string()]);
     images

@@ -27,5 +27,5 @@ pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};
 pub use process::{Child, Output, run};
 pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
-pub use testpmd::{Testpmd, hugepages_in_use};
+pub use testpmd::Testpmd;
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};

@@ -22,7 +22,12 @@ impl Netns {
         let netns = Netns { name };
         netns.must(&["ip", "link", "set", "lo", "up"]);
         // Duplicate address detection takes a second that no test wants to wait for; there is nobody else on the link.
-        netns.must(&["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"]);
+        netns.must(&[
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.default.accept_dad=0",
+            "net.ipv6.conf.all.accept_dad=0",
+        ]);
         netns
     }
 

@@ -4,20 +4,24 @@ use crate::daemon::{Daemon, NODE};
 use crate::manifest::{Manifests, ServiceSpec};
 use crate::pod::{Family, Kind, Pod};
 use crate::traffic::ping;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
+use std::fs::File;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Two daemons and their pods on two cores would measure each other: one network at a time.
 static ALONE: Mutex<()> = Mutex::new(());
+/// The same between test programs.
+const LOCK: &str = "/run/lock/millrace-tests";
 
 /// A node with pods. Fields end in this order: guests, daemon, then the permission to be alone.
 #[derive(Debug)]
 pub struct Network {
     pods: Vec<Pod>,
     daemon: Option<Daemon>,
-    _alone: MutexGuard<'static, ()>,
+    _alone: (MutexGuard<'static, ()>, Flock<File>),
 }
 
 impl Network {
@@ -28,8 +32,9 @@ impl Network {
 
     /// The same with a changed configuration.
     pub fn start_with(kinds: &[Kind], change: impl FnOnce(&mut Value)) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = Network { pods: Vec::new(), daemon: Some(Daemon::start(&[], change)), _alone: alone };
+        let alone = (ALONE.lock().unwrap_or_else(PoisonError::into_inner), machine());
+        let mut network =
+            Network { pods: Vec::new(), daemon: Some(Daemon::start(&[], change)), _alone: alone };
         for kind in kinds {
             network.add_pod(*kind);
         }
@@ -64,7 +69,8 @@ impl Network {
         });
         // A TAP's or veth's far end may take some time to have its carrier.
         for pod in &self.pods {
-            for gateway in [crate::pod::GATEWAY_IPV4.to_owned(), format!("{}%eth0", crate::pod::GATEWAY_IPV6)] {
+            for gateway in [crate::pod::GATEWAY_IPV4.to_owned(), format!("{}%eth0", crate::pod::GATEWAY_IPV6)]
+            {
                 eventually("the gateway answers", Duration::from_secs(10), || ping(pod, &gateway, 56));
             }
         }
@@ -102,17 +108,25 @@ impl Network {
         self.manifests().endpoints(spec, NODE, &backends);
         let path = millrace_api::path::service(crate::manifest::NAMESPACE, &spec.name);
         eventually("the service's endpoints", Duration::from_secs(10), || {
-            let Ok(service) = self.daemon().client().get::<millrace_api::Service>(&path) else { return false };
+            let Ok(service) = self.daemon().client().get::<millrace_api::Service>(&path) else {
+                return false;
+            };
             let frontends: Vec<_> = service.ports.iter().flat_map(|port| &port.frontends).collect();
-            frontends.len() == spec.ports.len() * spec.cluster_ips.len()
+            // The same number of other endpoints would look alike at the frontends.
+            let known = service.ports.iter().all(|port| {
+                port.endpoints.len() == backends.len()
+                    && port.endpoints.iter().all(|endpoint| backends.contains(&endpoint.address))
+            });
+            known
+                && frontends.len() == spec.ports.len() * spec.cluster_ips.len()
                 && frontends.iter().all(|frontend| frontend.usable as usize == pods.len())
         });
     }
 
     /// Ends everything and checks that the daemon leaves nothing, in the pods neither.
     pub fn stop(mut self) {
-        let daemon = self.daemon.take().expect("it runs until the end");
-        // Carriers hold TAPs of their own; the daemon's sockets are gone before theirs.
+        let mut daemon = self.daemon.take().expect("it runs until the end");
+        // With peers still connected: nobody says goodbye before a node is switched off.
         daemon.stop();
         for pod in &self.pods {
             if pod.kind != Kind::Vhost {
@@ -136,6 +150,12 @@ impl Drop for Network {
             eprintln!("log of millraced:\n{}", daemon.log());
         }
     }
+}
+
+/// The machine, when nobody else tests on it.
+fn machine() -> Flock<File> {
+    let file = File::create(LOCK).expect("a lock can be made; the tests need root");
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("a lock can be waited for")
 }
 
 /// Waits until `condition` holds; panics with `what` after `limit`.

@@ -4,7 +4,7 @@ use crate::netns::Netns;
 use crate::process::Child;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -68,11 +68,15 @@ impl Drop for Testpmd {
     }
 }
 
-/// Hugepages of 2 MiB that are in use on this machine.
-pub fn hugepages_in_use() -> u64 {
-    let read = |name: &str| -> u64 {
-        let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
-        fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-    };
-    read("nr_hugepages") - read("free_hugepages")
+/// Files of a DPDK process in any hugetlbfs.
+pub(crate) fn hugepage_files(prefix: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next()?;
+        (fields.next()? == "hugetlbfs").then(|| PathBuf::from(place))
+    });
+    let entries = places.filter_map(|place| fs::read_dir(place).ok()).flatten().filter_map(Result::ok);
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().contains(prefix));
+    ours.map(|entry| entry.path()).collect()
 }

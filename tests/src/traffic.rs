@@ -21,7 +21,14 @@ pub fn ping_sizes(from: &Pod, to: IpAddr) {
     let largest = if to.is_ipv4() { 1472 } else { 1452 };
     for size in [16, 17, 18, 56, 64, 511, 1000, largest - 1, largest] {
         let output = from.netns().run(&[
-            "ping", "-n", "-c2", "-i0.01", "-W2", "-Mdo", &format!("-s{size}"), &to.to_string(),
+            "ping",
+            "-n",
+            "-c2",
+            "-i0.01",
+            "-W2",
+            "-Mdo",
+            &format!("-s{size}"),
+            &to.to_string(),
         ]);
         assert!(output.success, "ping {} → {to}, {size} bytes: {}", from.name, output.stdout);
         assert!(!output.stdout.contains("wrong data byte"), "{}", output.stdout);

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Conversation, Echo, Family, Kind, Network, ServiceSpec, ask_sctp, datagram, eventually, exchange, serve_sctp,
-    who_answers,
+    Conversation, Echo, Family, Kind, Network, ServiceSpec, ask_sctp, datagram, eventually, exchange,
+    serve_sctp, who_answers,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,8 +31,10 @@ fn a_service_answers_clients_on_every_kind_of_port_from_backends_on_every_kind()
         for client in (0..3).filter(|client| *client != backend) {
             for family in Family::BOTH {
                 let (from, to) = (network.pod(client), at(&spec, family));
-                let context = || format!("{} → service at {} {family:?}", from.name, network.pod(backend).name);
-                let name = exchange(from, to, 1 << 20).unwrap_or_else(|error| panic!("{}: {error}", context()));
+                let context =
+                    || format!("{} → service at {} {family:?}", from.name, network.pod(backend).name);
+                let name =
+                    exchange(from, to, 1 << 20).unwrap_or_else(|error| panic!("{}: {error}", context()));
                 assert_eq!(name, network.pod(backend).name, "{}", context());
                 let name = datagram(from, to, 0).unwrap_or_else(|error| panic!("UDP {}: {error}", context()));
                 assert_eq!(name, network.pod(backend).name.as_bytes());
@@ -105,9 +107,8 @@ fn removing_a_backend_fails_no_request_on_the_others() {
     let mut after = BTreeMap::<String, u32>::new();
     // Requests run all the time; the removed backend's server stays alive, so that none may fail at all.
     std::thread::scope(|scope| {
-        let requests = scope.spawn(|| {
-            (0..300).map(|_| exchange(network.pod(0), to, 2000)).collect::<Vec<_>>()
-        });
+        let requests =
+            scope.spawn(|| (0..300).map(|_| exchange(network.pod(0), to, 2000)).collect::<Vec<_>>());
         std::thread::sleep(Duration::from_millis(150));
         network.set_endpoints(&spec, &[1, 2]);
         for result in requests.join().unwrap() {

@@ -64,17 +64,30 @@ fn wrong_ports_are_refused_by_the_api_with_a_reason() {
     let network = Network::start(&[Kind::Tap]);
     let client = network.daemon().client();
     let room = network.daemon().room().join("x.vhost");
-    let missing = json!({"name": "x", "kind": "tap", "netns": "no-such-namespace", "addresses": ["10.77.0.50"]});
+    let missing =
+        json!({"name": "x", "kind": "tap", "netns": "no-such-namespace", "addresses": ["10.77.0.50"]});
     let cases = [
-        (json!({"name": "a", "kind": "vhost-user", "addresses": ["10.77.0.50"], "vhostUser": {"socket": room}}),
-            ErrorCode::Conflict, "a"),
-        (json!({"name": "x", "kind": "vhost-user", "addresses": ["10.77.0.10"], "vhostUser": {"socket": room}}),
-            ErrorCode::Conflict, "10.77.0.10"),
-        (json!({"name": "x", "kind": "vhost-user", "addresses": ["nowhere"], "vhostUser": {"socket": room}}),
-            ErrorCode::Invalid, "nowhere"),
+        (
+            json!({"name": "a", "kind": "vhost-user", "addresses": ["10.77.0.50"], "vhostUser": {"socket": room}}),
+            ErrorCode::Conflict,
+            "a",
+        ),
+        (
+            json!({"name": "x", "kind": "vhost-user", "addresses": ["10.77.0.10"], "vhostUser": {"socket": room}}),
+            ErrorCode::Conflict,
+            "10.77.0.10",
+        ),
+        (
+            json!({"name": "x", "kind": "vhost-user", "addresses": ["nowhere"], "vhostUser": {"socket": room}}),
+            ErrorCode::Invalid,
+            "nowhere",
+        ),
         (json!({"name": "x"}), ErrorCode::Invalid, "kind"),
-        (json!({"name": "x", "kind": "dpdk", "addresses": ["10.77.0.50"], "dpdk": {"devargs": "net_nonsense0"}}),
-            ErrorCode::Failed, "net_nonsense0"),
+        (
+            json!({"name": "x", "kind": "dpdk", "addresses": ["10.77.0.50"], "dpdk": {"devargs": "net_nonsense0"}}),
+            ErrorCode::Failed,
+            "net_nonsense0",
+        ),
         (missing, ErrorCode::Failed, "no-such-namespace"),
     ];
     for (port, code, word) in cases {

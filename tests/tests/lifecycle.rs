@@ -24,10 +24,14 @@ fn hundreds_of_ports_come_and_go_under_load_without_a_leak() {
         let name = format!("churn-{number}");
         let address = format!("10.77.9.{}", number % 250);
         match number % 3 {
-            0 => json!({"name": name, "kind": "tap", "netns": spare.name(), "interface": format!("t{number}"),
-                "addresses": [address]}),
-            1 => json!({"name": name, "kind": "af-xdp", "netns": spare.name(), "interface": format!("x{number}"),
-                "addresses": [address]}),
+            0 => {
+                json!({"name": name, "kind": "tap", "netns": spare.name(), "interface": format!("t{number}"),
+                "addresses": [address]})
+            }
+            1 => {
+                json!({"name": name, "kind": "af-xdp", "netns": spare.name(), "interface": format!("x{number}"),
+                "addresses": [address]})
+            }
             _ => json!({"name": name, "kind": "vhost-user", "addresses": [address],
                 "vhostUser": {"socket": daemon.room().join(format!("{name}.vhost"))}}),
         }

@@ -37,8 +37,9 @@ fn tcp_streams_arrive_byte_by_byte_over_every_pair_of_port_kinds() {
     let _servers: Vec<Echo> = network.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
     for_each_pair(&network, |from, to, family| {
         for length in [0, 1, 1448, 65_536, 2 << 20] {
-            let name = exchange(from, to.at(family, PORT), length)
-                .unwrap_or_else(|error| panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name));
+            let name = exchange(from, to.at(family, PORT), length).unwrap_or_else(|error| {
+                panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name)
+            });
             assert_eq!(name, to.name);
         }
     });
@@ -51,8 +52,9 @@ fn datagrams_of_every_size_up_to_the_mtu_arrive_over_every_pair_of_port_kinds() 
     let _servers: Vec<Echo> = network.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
     for_each_pair(&network, |from, to, family| {
         for length in [0, 1, 17, 18, 19, 63, 64, 65, 512, 1024, 1451, 1452] {
-            datagram(from, to.at(family, PORT), length)
-                .unwrap_or_else(|error| panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name));
+            datagram(from, to.at(family, PORT), length).unwrap_or_else(|error| {
+                panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name)
+            });
         }
     });
     network.stop();
@@ -64,8 +66,9 @@ fn datagrams_larger_than_the_mtu_arrive_in_fragments() {
     let _servers: Vec<Echo> = network.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
     for_each_pair(&network, |from, to, family| {
         for length in [1473, 2960, 9000, 32_000] {
-            datagram(from, to.at(family, PORT), length)
-                .unwrap_or_else(|error| panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name));
+            datagram(from, to.at(family, PORT), length).unwrap_or_else(|error| {
+                panic!("{} → {} {family:?}, {length} bytes: {error}", from.name, to.name)
+            });
         }
     });
     network.stop();
@@ -76,9 +79,11 @@ fn sctp_packets_arrive_with_their_crc_over_every_pair_of_port_kinds() {
     let network = Network::start(&[Kind::AfXdp, Kind::Tap, Kind::Vhost]);
     let _servers: Vec<_> = network.pods().iter().map(|pod| serve_sctp(pod, PORT)).collect();
     for_each_pair(&network, |from, to, family| {
-        eventually(&format!("SCTP {} → {} {family:?}", from.name, to.name), Duration::from_secs(10), || {
-            ask_sctp(from, to.address(family), PORT).as_deref() == Some(&to.name)
-        });
+        eventually(
+            &format!("SCTP {} → {} {family:?}", from.name, to.name),
+            Duration::from_secs(10),
+            || ask_sctp(from, to.address(family), PORT).as_deref() == Some(&to.name),
+        );
     });
     network.stop();
 }
