@@ -32,6 +32,7 @@ mod run;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod time;
+mod warm;
 mod worker;
 
 pub use counters::{WorkerCounter, WorkerCounters};

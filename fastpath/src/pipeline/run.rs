@@ -4,6 +4,7 @@ use super::brief::Brief;
 use super::classify::{Step, classify};
 use super::forward::established;
 use super::rate::RateLimit;
+use super::warm::warm;
 use super::{Egress, Nanos, WorkerCounter, WorkerCounters};
 use crate::conntrack::{EntryRef, FlowTable, FlowView, KeyWords, Tracker};
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
@@ -40,12 +41,12 @@ pub(super) struct Context<'a> {
 
 /// A frame's way through the stages.
 #[derive(Clone, Copy)]
-struct Slot {
-    hash: u64,
+pub(super) struct Slot {
+    pub(super) hash: u64,
     /// The key, all of it with IPv4; with IPv6 the addresses are in the packet.
-    addresses: u64,
-    tuple: u64,
-    brief: Brief,
+    pub(super) addresses: u64,
+    pub(super) tuple: u64,
+    pub(super) brief: Brief,
     guess: Option<EntryRef>,
     step: Step,
 }
@@ -59,6 +60,13 @@ impl Slot {
         guess: None,
         step: Step::Drop(DropReason::BadHeader),
     };
+}
+
+impl Slot {
+    /// Whether this is a packet of a flow that is not in the table, as far as is known by now.
+    pub(super) fn is_new(&self) -> bool {
+        self.guess.is_none() && matches!(self.step, Step::Flow)
+    }
 }
 
 /// The slots of a burst, on the stack.
@@ -95,7 +103,9 @@ impl Pipeline {
         let table = Arc::clone(self.tracker.table());
         let flows = table.view();
         classify_burst(&context, &flows, burst, &mut slots);
-        look_up_burst(&flows, &mut slots[..burst.len()]);
+        if look_up_burst(&flows, &mut slots[..burst.len()]) > 1 {
+            warm(&context, burst, &slots);
+        }
         let mut established = 0;
         for (mut frame, slot) in burst.drain(..).zip(&slots) {
             match known(&context, &flows, &mut frame, slot) {
@@ -187,17 +197,20 @@ fn classify_burst<F: Frame>(
     }
 }
 
-/// The entries that the packets most likely belong to; their lines are on their way.
+/// The entries that the packets most likely belong to; their lines are on their way. Gives how many have none.
 #[inline(always)]
-fn look_up_burst(flows: &FlowView<'_>, slots: &mut [Slot]) {
+fn look_up_burst(flows: &FlowView<'_>, slots: &mut [Slot]) -> u32 {
+    let mut new = 0;
     for slot in slots {
         if matches!(slot.step, Step::Flow) {
             slot.guess = flows.guess(slot.hash);
-            if let Some(guess) = slot.guess {
-                flows.entry(guess).prefetch(slot.brief.v6);
+            match slot.guess {
+                Some(guess) => flows.entry(guess).prefetch(slot.brief.v6),
+                None => new += 1,
             }
         }
     }
+    new
 }
 
 /// Forwards a packet of a known flow with a valid verdict; gives the port to send it by.

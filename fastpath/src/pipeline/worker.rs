@@ -130,8 +130,16 @@ impl<F: Frame> Worker<F> {
     }
 
     fn read_mail(&mut self) {
-        // A command may be answered: it stays in the ring until there is room for that.
-        while self.mailbox.replies.slots() > self.queues.len() {
+        while let Ok(command) = self.mailbox.commands.peek() {
+            // It stays in the ring until there is room for its answers.
+            let answers = match command {
+                Command::Stop => self.queues.ports().len() + 1,
+                Command::Detach { .. } => 1,
+                Command::Attach { .. } | Command::Owner { .. } | Command::Forget { .. } => 0,
+            };
+            if self.mailbox.replies.slots() < answers {
+                return;
+            }
             let Ok(command) = self.mailbox.commands.pop() else { return };
             match command {
                 Command::Attach { port, queue, counters } => self.queues.attach(port, queue, counters),

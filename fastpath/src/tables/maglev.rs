@@ -40,8 +40,18 @@ impl MaglevTable {
     /// The backend number for a hash. All 64 bits count.
     #[inline]
     pub fn lookup(&self, hash: u64) -> usize {
-        let slot = (u128::from(hash) * self.0.len() as u128) >> 64;
-        usize::from(self.0[slot as usize])
+        usize::from(self.0[self.slot(hash)])
+    }
+
+    /// Asks for the line that [`lookup`](MaglevTable::lookup) will need for this hash.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        crate::sync::prefetch(&self.0[self.slot(hash)]);
+    }
+
+    #[inline]
+    fn slot(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.0.len() as u128) >> 64) as usize
     }
 
     /// Slots of the table.

@@ -1,6 +1,7 @@
 //! Service frontends and the backends behind them.
 
 use super::{Address, MaglevTable, SharedMap};
+use crate::sync::prefetch;
 use std::sync::Arc;
 
 /// Names a service port (a service may have several) for as long as it exists.
@@ -92,6 +93,17 @@ impl BackendSet {
                 let scaled = (u128::from(hash) * self.backends.len() as u128) >> 64;
                 self.backends.get(scaled as usize)
             }
+        }
+    }
+
+    /// Asks for the lines that [`choose`](BackendSet::choose) will need for this hash.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(first) = self.backends.first() {
+            prefetch(first);
+        }
+        if let Some(table) = &self.maglev {
+            table.prefetch(hash);
         }
     }
 
