@@ -51,9 +51,11 @@ fn main() {
         let first = workload.run(flows as usize).as_nanos() as f64 / f64::from(flows);
         let packets = (flows as usize * 4).max(1 << 20);
         workload.run(packets);
+        let mut nanos = Vec::with_capacity(ROUNDS);
         let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let mut nanos: Vec<f64> =
-            (0..ROUNDS).map(|_| workload.run(packets).as_nanos() as f64 / packets as f64).collect();
+        for _ in 0..ROUNDS {
+            nanos.push(workload.run(packets).as_nanos() as f64 / packets as f64);
+        }
         let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
         nanos.sort_by(f64::total_cmp);
         let median = nanos[ROUNDS / 2];
