@@ -5,6 +5,7 @@ usage: sctp.py serve PORT            answers until it is killed
        sctp.py ask ADDRESS PORT      prints the name in the answer; fails when none comes or its checksum is wrong
 """
 import os
+import select
 import socket
 import struct
 import sys
@@ -52,21 +53,14 @@ def payload(family, data):
 
 def serve(port):
     name = sys.argv[3] if len(sys.argv) > 3 else "?"
-    children = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        sock = raw(family)
-        while True:
+    sockets = {raw(family): family for family in (socket.AF_INET, socket.AF_INET6)}
+    while True:
+        for sock in select.select(list(sockets), [], [])[0]:
             data, peer = sock.recvfrom(65536)
-            found = parse(payload(family, data))
+            found = parse(payload(sockets[sock], data))
             if found and found[1] == port and found[2] == INIT:
                 answer = packet(port, found[0], 0x12345678, INIT_ACK, name.encode())
                 sock.sendto(answer, (peer[0], 0))
-    for child in children:
-        os.waitpid(child, 0)
 
 
 def ask(address, port):

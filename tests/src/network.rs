@@ -6,6 +6,7 @@ use crate::pod::{Family, Kind, Pod};
 use crate::traffic::ping;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -111,15 +112,13 @@ impl Network {
             let Ok(service) = self.daemon().client().get::<millrace_api::Service>(&path) else {
                 return false;
             };
-            let frontends: Vec<_> = service.ports.iter().flat_map(|port| &port.frontends).collect();
-            // The same number of other endpoints would look alike at the frontends.
-            let known = service.ports.iter().all(|port| {
-                port.endpoints.len() == backends.len()
-                    && port.endpoints.iter().all(|endpoint| backends.contains(&endpoint.address))
-            });
-            known
-                && frontends.len() == spec.ports.len() * spec.cluster_ips.len()
-                && frontends.iter().all(|frontend| frontend.usable as usize == pods.len())
+            let frontends = service.ports.iter().map(|port| port.frontends.len()).sum::<usize>();
+            frontends == spec.ports.len() * spec.cluster_ips.len()
+                && service.ports.iter().all(|port| {
+                    let usable = port.endpoints.iter().filter(|endpoint| endpoint.usable);
+                    let usable: BTreeSet<IpAddr> = usable.map(|endpoint| endpoint.address).collect();
+                    usable == backends.iter().copied().collect()
+                })
         });
     }
 
