@@ -23,6 +23,8 @@ from testpmd import load_generator, realtime
 HERE = Path(__file__).resolve().parent
 SYSTEMS = {system.name: system for system in (TestpmdIo, OvsDpdk, Millrace)}
 FIRST_SECONDS, MOST_WARMUP_SECONDS = 2, 40
+# Fewer than a ring holds: none is lost, however late somebody is scheduled.
+CHECKED_FRAMES = 200
 
 
 def work_of(case, flows, services):
@@ -41,9 +43,9 @@ def make_pcap(path, work, size, flows, frames=None):
 
 
 def verify(system_class, work, size, room):
-    """Plays 1,024 frames once, slowly enough that none is lost, and checks each at the sink."""
+    """Plays a few frames once and checks each at the sink."""
     pcap, capture = room / "verify.pcap", room / "sink.pcap"
-    make_pcap(pcap, work, size, 1024)
+    make_pcap(pcap, work, size, CHECKED_FRAMES)
     with system_class(work) as system, load_generator(pcap, system.sockets, capture=capture) as generator:
         time.sleep(0.5)
         generator.command("set fwd io retry")
@@ -54,7 +56,7 @@ def verify(system_class, work, size, room):
     found = check(capture, work)
     if system_class is TestpmdIo:
         found["faults"] = {name: count for name, count in found["faults"].items() if "checksum" in name}
-    if found["frames"] != 1024 or found["faults"]:
+    if found["frames"] != CHECKED_FRAMES or found["faults"]:
         raise RuntimeError(f"{system_class.name} does not do the work: {found}, drops: {lost}")
     return found
 
