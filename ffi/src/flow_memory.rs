@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn a_flow_table_fits_and_is_empty_with_and_without_hugepages() {
         for hugepages in [false, true] {
-            let memory = FlowMemory::try_new(FlowTable::lines(1000), hugepages).unwrap();
-            let config = FlowTableConfig { connections: 1000, secret: [1; 4], timeouts: Timeouts::default() };
+            let memory = FlowMemory::try_new(FlowTable::lines(2048), hugepages).unwrap();
+            let config = FlowTableConfig { connections: 2048, secret: [1; 4], timeouts: Timeouts::default() };
             assert!(FlowTable::try_new(config, memory.region, &Domain::new(1)).unwrap().is_empty());
         }
     }
