@@ -6,9 +6,13 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 /// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.17): frames that one system call may send in copy mode; 32 unless set.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
+/// How long a queue that its last socket has left may stay busy.
+const RELEASE: Duration = Duration::from_millis(500);
 
 /// Slots of the rings of one socket; powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +107,24 @@ impl Socket {
         })
     }
 
-    /// Binds to a queue of an interface.
+    /// Binds to a queue of an interface. The kernel lets go of a queue only some time after its last socket was
+    /// closed (it waits for its own readers, `xp_put_pool` in `net/xdp/xsk_buff_pool.c`), so a busy queue is tried
+    /// again for a while.
     pub(super) fn bind(&self, ifindex: u32, queue: u32, binding: Binding) -> Result<(), StepError> {
+        let end = Instant::now() + RELEASE;
+        loop {
+            match self.bind_once(ifindex, queue, binding) {
+                Err(StepError { source, .. })
+                    if source.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn bind_once(&self, ifindex: u32, queue: u32, binding: Binding) -> Result<(), StepError> {
         let (flags, parent) = match binding {
             Binding::OwnZeroCopy => (libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, 0),
             Binding::OwnCopy => (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, 0),
