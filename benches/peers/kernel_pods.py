@@ -71,7 +71,7 @@ def kernel(client, server):
 
 
 @contextlib.contextmanager
-def millrace(kind, client, server):
+def millrace(kind, idle, client, server):
     """The daemon with one worker and two ports of a kind."""
     with tempfile.TemporaryDirectory(prefix="mrkp") as room, namespaces("node") as (node,):
         room = Path(room)
@@ -84,7 +84,7 @@ def millrace(kind, client, server):
         ports = [{"name": f"p{port}", "protocol": "TCP", "port": port} for port in (IPERF_PORT, ECHO_PORT)]
         objects[0]["spec"]["ports"], objects[1]["ports"] = ports, ports
         (room / "manifests" / "all.yaml").write_text("\n---\n".join(json.dumps(thing) for thing in objects))
-        config = {"nodeName": "bench", "source": {"directory": "manifests"}, "workers": {"count": 1},
+        config = {"nodeName": "bench", "source": {"directory": "manifests"}, "workers": {"count": 1, "idle": idle},
                   "api": {"socket": str(room / "api.sock")}, "stateDirectory": str(room / "state"),
                   "ports": [{"name": netns[-6:].strip("-"), "kind": kind, "netns": netns, "addresses": [address]}
                             for netns, address in ((client, CLIENT), (server, SERVER))]}
@@ -149,6 +149,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--systems", default="kernel,tap,af-xdp")
+    parser.add_argument("--idle", choices=("adaptive", "busy"), default="adaptive")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     report = {"machine": machine.describe(), "rounds": []}
@@ -157,7 +158,7 @@ def main():
         rates = {}
         for name in names:
             with namespaces("client", "server") as (client, server):
-                system = kernel(client, server) if name == "kernel" else millrace(name, client, server)
+                system = kernel(client, server) if name == "kernel" else millrace(name, args.idle, client, server)
                 with system:
                     rates[name] = measure(client, server, args.seconds)
         report["rounds"].append(rates)
