@@ -1,6 +1,6 @@
 //! The memory of all flows and what any thread may do with it.
 
-use super::entry::{Entry, EntryFlags, EntryRef};
+use super::entry::{Entry, EntryRef};
 use super::index::Index;
 use super::key::{FlowKey, KeyWords, Secret};
 use super::line::Line;
@@ -182,12 +182,6 @@ impl FlowTable {
             adjacency: entry.adjacency(),
             idle_seconds: (last_seen != Ticks::default()).then(|| now.seconds_since(last_seen)),
         })
-    }
-
-    /// Whether a flow of this entry rewrites anything.
-    #[inline(always)]
-    pub fn is_translated(&self, entry: EntryRef) -> bool {
-        self.entry(entry).flags().has(EntryFlags::NAT)
     }
 
     #[inline(always)]

@@ -12,8 +12,8 @@ use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
 use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
-    Adjacency, AdjacencyId, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, PortInfo, Route,
-    ServiceId, TableSet, WhenEmpty,
+    Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, PortInfo, Route, ServiceId,
+    TableSet, WhenEmpty,
 };
 use crate::wire::MacAddr;
 use etherparse::PacketBuilder;
@@ -188,13 +188,11 @@ fn tables() -> TableSet {
         }
         tables.routes.insert(net.gateway.into(), Route::Local);
     }
-    assert_ne!(tables.routes.lookup(families()[0].a.into()), Some(Route::Via(AdjacencyId(9))));
-    let mut node_tables = tables;
     for net in families() {
         for protocol in [TCP, UDP, SCTP] {
             let backend = Backend { address: net.b.into(), port: 8080 };
             let service = ServiceId(u32::from(protocol));
-            node_tables.services.insert(
+            tables.services.insert(
                 FrontendKey { address: net.vip.into(), port: 80, protocol },
                 Frontend {
                     service,
@@ -202,10 +200,10 @@ fn tables() -> TableSet {
                     when_empty: WhenEmpty::Reject,
                 },
             );
-            node_tables.services.set_serving(service, backend, true);
+            tables.services.set_serving(service, backend, true);
         }
     }
-    node_tables
+    tables
 }
 
 /// One packet, to be built.

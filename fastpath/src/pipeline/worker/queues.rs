@@ -109,7 +109,7 @@ impl<F: Frame> Queues<F> {
     /// Lets go of all queues of a port, after what is staged for them was sent.
     pub(super) fn detach(&mut self, port: PortId) -> Vec<Box<dyn PortQueue<F>>> {
         let mut detached = Vec::new();
-        for position in (0..self.own.len()).rev().filter(|_| true) {
+        for position in (0..self.own.len()).rev() {
             if self.own[position].port == port {
                 let mut own = self.own.remove(position);
                 own.send(&self.counters);
