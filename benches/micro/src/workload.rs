@@ -7,8 +7,8 @@ use millrace_fastpath::pipeline::{Egress, Nanos, Pipeline, WorkerCounters};
 use millrace_fastpath::port::{BURST, BufferFrame, Burst, DropReason, PortId};
 use millrace_fastpath::sync::{Domain, Reader};
 use millrace_fastpath::tables::{
-    Address, Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, PortInfo, Route,
-    ServiceId, TableSet, WhenEmpty,
+    Address, Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, Pool, PortInfo,
+    PortRole, Route, ServiceId, TableSet, WhenEmpty,
 };
 use millrace_fastpath::wire::MacAddr;
 use millrace_ffi::flow_memory::FlowMemory;
@@ -142,7 +142,7 @@ fn tables(services: u32) -> TableSet {
         (SERVER, MacAddr([2, 0, 0, 0, 0, 2]), ["10.2.0.0/16", "fd02::/64"]),
     ];
     for (port, mac, prefixes) in ports {
-        tables.ports.insert(port, PortInfo { mac, mtu: 1500, spoof_check: true });
+        tables.ports.insert(port, PortInfo { mac, mtu: 1500, spoof_check: true, role: PortRole::Pod });
         let adjacency = Adjacency { port, mtu: 1500, destination_mac: mac, source_mac: gateway_mac };
         let id = tables.routes.add_adjacency(adjacency);
         for prefix in prefixes.iter().filter_map(|prefix| prefix.parse::<IpNet>().ok()) {
@@ -165,6 +165,6 @@ fn add_service(tables: &mut TableSet, service: ServiceId, vip: Address, backends
         tables.services.set_serving(service, *backend, true);
     }
     let backends = Arc::new(BackendSet::new(backends, Balancing::Maglev));
-    let frontend = Frontend { service, backends, when_empty: WhenEmpty::Reject };
+    let frontend = Frontend::cluster_ip(service, Pool { backends, when_empty: WhenEmpty::Reject });
     tables.services.insert(FrontendKey { address: vip, port: SERVICE_PORT, protocol: 17 }, frontend);
 }

@@ -300,9 +300,11 @@ fn may_begin(parsed: &Parsed) -> Result<(), Refusal> {
 fn translate(tables: &TableSet, parsed: &Parsed, key: &FlowKey, hash: u64) -> Result<Target, Refusal> {
     let has_ports = matches!(parsed.kind, L4Kind::Tcp | L4Kind::Udp | L4Kind::Sctp);
     if let Some(frontend) = tables.services.frontend(&frontend_key(key)).filter(|_| has_ports) {
-        return match frontend.backends.choose(hash) {
+        return match frontend.inside.backends.choose(hash) {
             Some(backend) => Ok(toward(tables, key, backend, frontend.service)),
-            None if frontend.when_empty == WhenEmpty::Drop => Err(Refusal::Drop(DropReason::NoBackend)),
+            None if frontend.inside.when_empty == WhenEmpty::Drop => {
+                Err(Refusal::Drop(DropReason::NoBackend))
+            }
             None => Err(rejection(parsed, DropReason::NoBackend)),
         };
     }

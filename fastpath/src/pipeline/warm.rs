@@ -18,12 +18,12 @@ pub(super) fn warm<F: Frame>(context: &Context<'_>, burst: &Burst<F>, slots: &[S
         let Some(address) = destination(frame, slot) else { continue };
         let key = FrontendKey { address, port: (slot.tuple >> 32) as u16, protocol: slot.brief.protocol.0 };
         if let Some(frontend) = services.frontend(&key) {
-            prefetch(&*frontend.backends);
+            prefetch(&*frontend.inside.backends);
             found.push((frontend, slot.hash));
         }
     }
     for (frontend, hash) in found {
-        frontend.backends.prefetch(hash);
+        frontend.inside.backends.prefetch(hash);
     }
 }
 

@@ -5,7 +5,11 @@
 //! microseconds, whatever the size of the cluster.
 
 mod address;
+mod address_set;
+mod backends;
 mod maglev;
+mod masquerade;
+mod origin;
 mod ports;
 mod routes;
 mod services;
@@ -14,13 +18,17 @@ mod shared_map;
 mod tests;
 
 pub use address::Address;
+pub use address_set::AddressSet;
+pub use backends::{Backend, BackendSet, Balancing};
 pub use maglev::{MaglevError, MaglevTable};
-pub use ports::{Gateway, PortInfo, PortTable};
+pub use masquerade::Masquerade;
+pub use origin::Origin;
+pub use ports::{Gateway, PortInfo, PortRole, PortTable};
 pub use routes::{Adjacency, AdjacencyId, Route, RouteTable};
-pub use services::{
-    Backend, BackendSet, Balancing, Frontend, FrontendKey, ServiceId, ServiceTable, WhenEmpty,
-};
+pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
 pub use shared_map::SharedMap;
+
+use std::sync::Arc;
 
 /// One version of everything that workers need to know.
 #[derive(Clone, Debug)]
@@ -39,6 +47,12 @@ pub struct TableSet {
     pub routes: RouteTable,
     /// Service frontends and their backends.
     pub services: ServiceTable,
+    /// The addresses of the cluster's pods, on this node and on others.
+    pub pod_ranges: Arc<AddressSet>,
+    /// What connections that are to come back here take as their source.
+    pub masquerade: Masquerade,
+    /// Whether a TCP connection to an endpoint that no longer serves is reset at its next packet, not left to die.
+    pub reset_vanished: bool,
 }
 
 impl TableSet {
@@ -51,6 +65,9 @@ impl TableSet {
             ports: PortTable::default(),
             routes: RouteTable::default(),
             services: ServiceTable::default(),
+            pod_ranges: Arc::default(),
+            masquerade: Masquerade::default(),
+            reset_vanished: false,
         }
     }
 }

@@ -25,6 +25,20 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Whether the peer may send only from its own MAC and IP addresses.
     pub spoof_check: bool,
+    /// Who is behind it.
+    pub role: PortRole,
+}
+
+/// Who is behind a port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PortRole {
+    /// A pod of this node.
+    #[default]
+    Pod,
+    /// This node's own processes.
+    Host,
+    /// Everything else: other nodes and the world.
+    Uplink,
 }
 
 /// Ports by number.

@@ -1,10 +1,10 @@
 //! Service frontends and the backends behind them.
 
-use super::{Address, MaglevTable, SharedMap};
-use crate::sync::prefetch;
+use super::{Address, AddressSet, Backend, BackendSet, Origin, SharedMap};
 use std::sync::Arc;
 
-/// Names a service port (a service may have several) for as long as it exists.
+/// Names a service port (a service may have several). The model derives it from the port's name, so that it stays the
+/// same over a restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServiceId(pub u32);
 
@@ -24,15 +24,93 @@ pub struct FrontendKey {
     pub protocol: u8,
 }
 
-/// What a packet to a frontend meets.
+/// Why a service answers at an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`. The whole address is the service's: its other ports are refused.
+    ClusterIp,
+    /// `spec.ports[].nodePort` at an address of this node.
+    NodePort,
+    /// `spec.externalIPs`.
+    ExternalIp,
+    /// `status.loadBalancer.ingress[].ip`.
+    LoadBalancer,
+}
+
+impl FrontendKind {
+    /// The name in the admin API and in traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::NodePort => "NodePort",
+            FrontendKind::ExternalIp => "ExternalIP",
+            FrontendKind::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// What a new connection to a frontend meets.
 #[derive(Clone, Debug)]
-pub struct Frontend {
-    /// The service port that this frontend belongs to.
-    pub service: ServiceId,
+pub struct Pool {
     /// Endpoints that may be chosen on this node.
     pub backends: Arc<BackendSet>,
     /// What happens when there are none.
     pub when_empty: WhenEmpty,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { backends: Arc::default(), when_empty: WhenEmpty::Reject }
+    }
+}
+
+/// What a packet to an address of a service meets.
+#[derive(Clone, Debug)]
+pub struct Frontend {
+    /// The service port that this frontend belongs to.
+    pub service: ServiceId,
+    /// Why the service answers here.
+    pub kind: FrontendKind,
+    /// For connections from pods and from the node itself.
+    pub inside: Pool,
+    /// For connections from elsewhere; that of `inside` if the policies do not tell them apart.
+    pub outside: Pool,
+    /// `externalTrafficPolicy: Local`: who comes from outside keeps its address.
+    pub keeps_client: bool,
+    /// `spec.loadBalancerSourceRanges`: who may come. `None` admits everyone.
+    pub sources: Option<Arc<AddressSet>>,
+    /// `ClientIP` session affinity: seconds that a client stays with its endpoint after its last new connection.
+    pub affinity: Option<u32>,
+}
+
+impl Frontend {
+    /// A frontend that treats everybody alike, without affinity: that of a ClusterIP.
+    pub fn cluster_ip(service: ServiceId, pool: Pool) -> Self {
+        let (inside, outside) = (pool.clone(), pool);
+        let kind = FrontendKind::ClusterIp;
+        Frontend { service, kind, inside, outside, keeps_client: false, sources: None, affinity: None }
+    }
+
+    /// What a connection that begins there meets.
+    #[inline]
+    pub fn pool(&self, origin: Origin) -> &Pool {
+        match origin {
+            Origin::Pod | Origin::RemotePod | Origin::Node => &self.inside,
+            Origin::Outside => &self.outside,
+        }
+    }
+
+    /// Whether a connection that begins there takes this node's address as its source, so that its replies come back
+    /// here to be translated. Those of a pod of this node do so anyway (`pkg/proxy/iptables/proxier.go`, chains
+    /// `KUBE-SVC` and `KUBE-EXT`).
+    #[inline]
+    pub fn masquerades(&self, origin: Origin) -> bool {
+        match (origin, self.kind) {
+            (Origin::Pod, _) | (Origin::RemotePod, FrontendKind::ClusterIp) => false,
+            (Origin::Outside, kind) => kind == FrontendKind::ClusterIp || !self.keeps_client,
+            (Origin::RemotePod | Origin::Node, _) => true,
+        }
+    }
 }
 
 /// What a new connection to a frontend without usable backends meets.
@@ -42,82 +120,6 @@ pub enum WhenEmpty {
     Reject,
     /// Silence: a `Local` traffic policy leaves none on this node, others may have some.
     Drop,
-}
-
-/// An endpoint: where a connection is sent.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Backend {
-    /// The pod's address.
-    pub address: Address,
-    /// Its port, in host order.
-    pub port: u16,
-}
-
-/// How a backend is chosen for a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Balancing {
-    /// By a Maglev table: most connections keep their backend when the set changes.
-    #[default]
-    Maglev,
-    /// By the connection's hash alone, evenly.
-    Random,
-}
-
-/// Backends among which connections are spread.
-#[derive(Clone, Debug, Default)]
-pub struct BackendSet {
-    backends: Box<[Backend]>,
-    maglev: Option<MaglevTable>,
-}
-
-impl BackendSet {
-    /// A set of backends; order does not matter, duplicates count once.
-    pub fn new(mut backends: Vec<Backend>, balancing: Balancing) -> Self {
-        backends.sort_unstable();
-        backends.dedup();
-        let names: Vec<u64> = backends.iter().map(identity).collect();
-        let maglev = match balancing {
-            Balancing::Maglev => MaglevTable::try_new(&names).ok(),
-            // Too many for a table: an even spread is still right.
-            Balancing::Random => None,
-        };
-        BackendSet { backends: backends.into_boxed_slice(), maglev }
-    }
-
-    /// The backend for a connection with this hash; `None` when the set is empty.
-    #[inline]
-    pub fn choose(&self, hash: u64) -> Option<&Backend> {
-        match &self.maglev {
-            Some(table) => self.backends.get(table.lookup(hash)),
-            None => {
-                let scaled = (u128::from(hash) * self.backends.len() as u128) >> 64;
-                self.backends.get(scaled as usize)
-            }
-        }
-    }
-
-    /// Asks for the lines that [`choose`](BackendSet::choose) will need for this hash.
-    #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(first) = self.backends.first() {
-            prefetch(first);
-        }
-        if let Some(table) = &self.maglev {
-            table.prefetch(hash);
-        }
-    }
-
-    /// All backends, sorted.
-    pub fn backends(&self) -> &[Backend] {
-        &self.backends
-    }
-}
-
-/// A number that stands for a backend on every node and over restarts, so that all choose alike.
-fn identity(backend: &Backend) -> u64 {
-    let bits = backend.address.bits();
-    let mixed = super::maglev::mix((bits >> 64) as u64 ^ u64::from(backend.port));
-    super::maglev::mix(mixed ^ bits as u64)
 }
 
 /// All frontends of this node.
@@ -135,7 +137,7 @@ impl ServiceTable {
         self.frontends.get(key)
     }
 
-    /// Whether any frontend has this address: what is sent to another of its ports is refused.
+    /// Whether this is a ClusterIP: what is sent to another of its ports is refused.
     #[inline]
     pub fn is_service_address(&self, address: Address) -> bool {
         self.addresses.get(&address).is_some()
@@ -150,22 +152,29 @@ impl ServiceTable {
 
     /// Adds or replaces a frontend.
     pub fn insert(&mut self, key: FrontendKey, frontend: Frontend) -> Option<Frontend> {
+        let owns = frontend.kind == FrontendKind::ClusterIp;
         let former = self.frontends.insert(key, frontend);
-        if former.is_none() {
-            let uses = self.addresses.get(&key.address).copied().unwrap_or(0);
-            self.addresses.insert(key.address, uses + 1);
-        }
+        let owned = former.as_ref().is_some_and(|former| former.kind == FrontendKind::ClusterIp);
+        self.count_use(key.address, owns, owned);
         former
     }
 
     /// Removes a frontend; gives what it was.
     pub fn remove(&mut self, key: &FrontendKey) -> Option<Frontend> {
         let former = self.frontends.remove(key)?;
-        match self.addresses.get(&key.address).copied() {
-            Some(uses) if uses > 1 => self.addresses.insert(key.address, uses - 1),
-            _ => self.addresses.remove(&key.address),
-        };
+        self.count_use(key.address, false, former.kind == FrontendKind::ClusterIp);
         Some(former)
+    }
+
+    /// Counts the ClusterIP frontends of an address, one of which comes or goes.
+    fn count_use(&mut self, address: Address, now: bool, before: bool) {
+        let uses = self.addresses.get(&address).copied().unwrap_or(0);
+        match (before, now) {
+            (false, true) => self.addresses.insert(address, uses + 1),
+            (true, false) if uses > 1 => self.addresses.insert(address, uses - 1),
+            (true, false) => self.addresses.remove(&address),
+            (false, false) | (true, true) => None,
+        };
     }
 
     /// Says that a backend serves, or no longer serves, a service. True when that was news.

@@ -148,8 +148,7 @@ proptest! {
 fn a_service_address_is_known_as_long_as_one_of_its_ports_is() {
     let mut services = ServiceTable::default();
     let key = |port| FrontendKey { address: Address::from_v4(1 << 24), port, protocol: 6 };
-    let frontend =
-        Frontend { service: ServiceId(1), backends: Default::default(), when_empty: WhenEmpty::Reject };
+    let frontend = Frontend::cluster_ip(ServiceId(1), Pool::default());
     services.insert(key(1), frontend.clone());
     services.insert(key(2), frontend.clone());
     services.insert(key(2), frontend);
@@ -170,4 +169,73 @@ fn a_removed_adjacency_leaves_its_number_for_the_next() {
     assert_eq!(routes.remove_adjacency(first), Some(adjacency));
     assert_eq!(routes.adjacency(first), None);
     assert_eq!(routes.add_adjacency(adjacency), first);
+}
+
+proptest! {
+    #[test]
+    fn a_set_of_addresses_holds_what_one_of_its_prefixes_holds(
+        prefixes in prop::collection::vec((any::<u32>(), 0_u8..=32, any::<bool>()), 0..12),
+        addresses in prop::collection::vec(any::<u32>(), 1..40),
+    ) {
+        let net = |&(bits, length, v6): &(u32, u8, bool)| match v6 {
+            false => IpNet::new(Ipv4Addr::from_bits(bits).into(), length).unwrap(),
+            true => IpNet::new(IpAddr::V6((u128::from(bits) << 96).into()), length).unwrap(),
+        };
+        let nets: Vec<IpNet> = prefixes.iter().map(net).collect();
+        let set = AddressSet::new(nets.iter().copied());
+        prop_assert_eq!(set.is_empty(), nets.is_empty());
+        let near = prefixes.iter().flat_map(|&(bits, ..)| [bits, bits.wrapping_add(1), bits.wrapping_sub(1)]);
+        for bits in near.chain(addresses) {
+            for ip in [IpAddr::V4(bits.into()), IpAddr::V6((u128::from(bits) << 96 | 7).into())] {
+                let expected = nets.iter().any(|net| net.contains(&ip));
+                prop_assert_eq!(set.contains(ip.into()), expected, "{}", ip);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_range_of_everything_holds_no_ipv4_address() {
+    let everything = AddressSet::new(["::/0".parse().unwrap()]);
+    assert!(everything.contains("fd00::1".parse::<IpAddr>().unwrap().into()));
+    assert!(!everything.contains(Ipv4Addr::new(10, 0, 0, 1).into()));
+}
+
+#[test]
+fn a_backend_is_found_by_its_digest_while_it_is_in_the_set() {
+    let backends: Vec<Backend> = (0..1000).map(|number| backend(number, 80)).collect();
+    let set = BackendSet::new(backends.clone(), Balancing::Maglev);
+    assert!(backends.iter().all(|backend| set.find(backend.digest()) == Some(backend)));
+    let digest = backend(5000, 80).digest();
+    assert_eq!(set.find(digest), None);
+    assert_eq!(backend(1, 80).digest(), backend(1, 80).digest());
+    assert_ne!(backend(1, 80).digest(), backend(1, 81).digest());
+}
+
+#[test]
+fn only_cluster_ips_own_their_whole_address() {
+    let mut services = ServiceTable::default();
+    let key = FrontendKey { address: Address::from_v4(0x0a60_0001), port: 80, protocol: 6 };
+    let cluster_ip = Frontend::cluster_ip(ServiceId(1), Pool::default());
+    let external = Frontend { kind: FrontendKind::ExternalIp, ..cluster_ip.clone() };
+    services.insert(key, external.clone());
+    assert!(!services.is_service_address(key.address));
+    services.insert(key, cluster_ip.clone());
+    services.insert(FrontendKey { port: 81, ..key }, cluster_ip);
+    services.insert(key, external);
+    assert!(services.is_service_address(key.address), "port 81 still makes it a ClusterIP");
+    services.remove(&FrontendKey { port: 81, ..key });
+    assert!(!services.is_service_address(key.address));
+}
+
+#[test]
+fn who_comes_from_where_decides_about_pool_and_masquerading() {
+    let cluster_ip = Frontend::cluster_ip(ServiceId(1), Pool::default());
+    let cluster = Frontend { kind: FrontendKind::NodePort, ..cluster_ip.clone() };
+    let local = Frontend { keeps_client: true, ..cluster.clone() };
+    let all = [Origin::Pod, Origin::RemotePod, Origin::Node, Origin::Outside];
+    let masqueraded = |frontend: &Frontend| all.map(|origin| frontend.masquerades(origin));
+    assert_eq!(masqueraded(&cluster_ip), [false, false, true, true]);
+    assert_eq!(masqueraded(&cluster), [false, true, true, true]);
+    assert_eq!(masqueraded(&local), [false, true, true, false]);
 }

@@ -5,6 +5,7 @@ use crate::port::Port;
 use ipnet::IpNet;
 use millrace_api::ObjectError;
 use millrace_fastpath::port::{Frame, PortId};
+use millrace_fastpath::tables::PortRole;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ObjectName, PortSpec};
 use std::time::Instant;
@@ -46,6 +47,7 @@ impl<F: Frame> Control<F> {
             mac: MacAddr(config.peer_mac().octets()),
             mtu: port.mtu,
             spoof_check: config.spoof_check,
+            role: PortRole::Pod,
             addresses: config.addresses.iter().map(|prefix| prefix.net()).collect(),
             pod: config.pod.as_ref().map(|pod| ObjectName::new(pod.namespace(), pod.name())),
         });

@@ -19,12 +19,11 @@ const BATCH: usize = 1_024;
 /// A model without objects.
 pub(crate) fn model(config: &Config, node: &NodeName) -> Model {
     Model::new(ModelConfig {
-        node: node.to_string(),
-        gateway: gateway(config),
         balancing: match config.load_balancing {
             LoadBalancing::Maglev => Balancing::Maglev,
             LoadBalancing::Random => Balancing::Random,
         },
+        ..ModelConfig::new(node.to_string(), gateway(config))
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::object::ObjectName;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
+use millrace_fastpath::tables::PortRole;
 use millrace_fastpath::wire::ethernet::MacAddr;
 
 /// A port that the control thread has made.
@@ -16,6 +17,8 @@ pub struct PortSpec {
     pub mtu: u16,
     /// Whether the peer may send only from its own addresses.
     pub spoof_check: bool,
+    /// Who is behind it.
+    pub role: PortRole,
     /// What the peer owns besides the pod's addresses.
     pub addresses: Vec<IpNet>,
     /// The pod behind it.

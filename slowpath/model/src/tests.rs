@@ -1,7 +1,7 @@
 use super::*;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{
-    Backend, Balancing, Frontend, FrontendKey, Gateway, Route, TableSet, WhenEmpty,
+    Backend, Frontend, FrontendKey, Gateway, PortRole, Route, TableSet, WhenEmpty,
 };
 use millrace_fastpath::wire::ethernet::MacAddr;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn model() -> Model {
         ipv4: [169, 254, 1, 1].into(),
         ipv6: "fe80::1".parse().unwrap(),
     };
-    Model::new(ModelConfig { node: NODE.into(), gateway, balancing: Balancing::Maglev })
+    Model::new(ModelConfig::new(NODE, gateway))
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -104,6 +104,7 @@ fn port_spec(id: u16, addresses: &[&str], pod: Option<&str>) -> PortSpec {
         mac: MacAddr([2, 0, 0, 0, 1, id as u8]),
         mtu: 1500,
         spoof_check: true,
+        role: PortRole::Pod,
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         pod: pod.map(name),
     }
@@ -115,7 +116,7 @@ fn frontend<'a>(tables: &'a TableSet, address: &str, protocol: u8, port: u16) ->
 
 fn backends(tables: &TableSet, address: &str) -> Vec<String> {
     let frontend = frontend(tables, address, 6, 80).unwrap();
-    let backends = frontend.backends.backends();
+    let backends = frontend.inside.backends.backends();
     backends.iter().map(|backend| format!("{} {}", backend.address, backend.port)).collect()
 }
 
@@ -174,7 +175,7 @@ fn ports_are_matched_by_name_and_protocol() {
     model.apply(Object::EndpointSlice(slice));
     let tables = model.compile();
     let ports = |protocol, port| {
-        let backends = frontend(&tables, "10.96.0.1", protocol, port).unwrap().backends.backends();
+        let backends = frontend(&tables, "10.96.0.1", protocol, port).unwrap().inside.backends.backends();
         backends.iter().map(|backend| backend.port).collect::<Vec<_>>()
     };
     assert_eq!((ports(6, 80), ports(17, 53), ports(6, 53)), (vec![1], vec![2], vec![]));
@@ -208,7 +209,7 @@ fn nobody_anywhere_rejects_and_nobody_here_drops() {
     let mut model = model();
     let mut web = service(&["10.96.0.1"]);
     model.apply(Object::Service(web.clone()));
-    let when_empty = |tables: &TableSet| frontend(tables, "10.96.0.1", 6, 80).unwrap().when_empty;
+    let when_empty = |tables: &TableSet| frontend(tables, "10.96.0.1", 6, 80).unwrap().inside.when_empty;
     assert_eq!(when_empty(&model.compile()), WhenEmpty::Reject);
     web.internal_policy = TrafficPolicy::Local;
     model.apply(Object::Service(web));
@@ -269,7 +270,10 @@ fn the_epoch_rises_only_when_a_flow_may_have_to_move() {
     assert_eq!(change(&|model| model.delete_port(PortId(2))), (true, true), "a port went");
     let moved = PortSpec { mac: MacAddr([2; 6]), ..port_spec(1, &["10.0.0.1/32"], None) };
     assert_eq!(change(&|model| model.apply_port(moved.clone())), (true, true), "a peer changed");
-    assert!(frontend(&first, "10.96.0.1", 6, 80).unwrap().backends.backends().is_empty(), "old tables stay");
+    assert!(
+        frontend(&first, "10.96.0.1", 6, 80).unwrap().inside.backends.backends().is_empty(),
+        "old tables stay"
+    );
 }
 
 #[test]
@@ -464,7 +468,7 @@ proptest! {
         let show = |model: &Model, tables: &TableSet| {
             tables.services.iter().map(|(key, frontend)| {
                 let owner = model.service_name(frontend.service).cloned();
-                (*key, owner, frontend.backends.backends().to_vec(), frontend.when_empty)
+                (*key, owner, frontend.inside.backends.backends().to_vec(), frontend.inside.when_empty)
             }).collect::<Vec<_>>()
         };
         prop_assert_eq!(show(&stepwise, &left), show(&at_once, &right));

@@ -122,7 +122,7 @@ impl Model {
             address: endpoint.address,
             port: backend.port,
             conditions: endpoint.conditions,
-            usable: found.iter().any(|(_, frontend)| frontend.backends.backends().contains(&backend)),
+            usable: found.iter().any(|(_, frontend)| frontend.inside.backends.backends().contains(&backend)),
             node: endpoint.node.clone(),
         });
         ServicePortView {
@@ -134,8 +134,8 @@ impl Model {
                 .map(|(address, frontend)| FrontendView {
                     address: *address,
                     port: port.port,
-                    usable: frontend.backends.backends().len(),
-                    when_empty: frontend.when_empty,
+                    usable: frontend.inside.backends.backends().len(),
+                    when_empty: frontend.inside.when_empty,
                 })
                 .collect(),
         }

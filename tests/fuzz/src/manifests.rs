@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use millrace_fastpath::tables::{Balancing, Gateway};
+use millrace_fastpath::tables::Gateway;
 use millrace_fastpath::wire::MacAddr;
 use millrace_model::{Model, ModelConfig};
 use millrace_source::manifest;
@@ -38,13 +38,10 @@ pub fn check(data: &[u8]) {
 }
 
 fn empty_model() -> Model {
-    Model::new(ModelConfig {
-        node: "node-1".to_owned(),
-        gateway: Gateway {
-            mac: MacAddr([2, 0x4d, 0x52, 0, 0, 1]),
-            ipv4: Ipv4Addr::new(169, 254, 1, 1),
-            ipv6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0x4d, 0x52ff, 0xfe00, 1),
-        },
-        balancing: Balancing::default(),
-    })
+    let gateway = Gateway {
+        mac: MacAddr([2, 0x4d, 0x52, 0, 0, 1]),
+        ipv4: Ipv4Addr::new(169, 254, 1, 1),
+        ipv6: Ipv6Addr::new(0xfe80, 0, 0, 0, 0x4d, 0x52ff, 0xfe00, 1),
+    };
+    Model::new(ModelConfig::new("node-1", gateway))
 }

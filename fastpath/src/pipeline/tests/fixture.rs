@@ -12,8 +12,8 @@ use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
 use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
-    Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, PortInfo, Route, ServiceId,
-    TableSet, WhenEmpty,
+    Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, Pool, PortInfo, PortRole,
+    Route, ServiceId, TableSet, WhenEmpty,
 };
 use crate::wire::MacAddr;
 use etherparse::PacketBuilder;
@@ -150,15 +150,9 @@ impl Node {
             for protocol in [TCP, UDP, SCTP] {
                 let key = FrontendKey { address: net.vip.into(), port: 80, protocol };
                 let service = ServiceId(u32::from(protocol));
-                let former = self.tables.services.insert(
-                    key,
-                    Frontend {
-                        service,
-                        backends: Arc::new(BackendSet::new(own.clone(), Balancing::Maglev)),
-                        when_empty: WhenEmpty::Reject,
-                    },
-                );
-                for old in former.iter().flat_map(|frontend| frontend.backends.backends()) {
+                let former =
+                    self.tables.services.insert(key, Frontend::cluster_ip(service, pool(own.clone())));
+                for old in former.iter().flat_map(|frontend| frontend.inside.backends.backends()) {
                     self.tables.services.set_serving(service, *old, false);
                 }
                 for new in &own {
@@ -170,13 +164,18 @@ impl Node {
     }
 }
 
+/// A pool that rejects when it is empty.
+pub(super) fn pool(backends: Vec<Backend>) -> Pool {
+    Pool { backends: Arc::new(BackendSet::new(backends, Balancing::Maglev)), when_empty: WhenEmpty::Reject }
+}
+
 fn tables() -> TableSet {
     let gateway =
         Gateway { mac: GATEWAY_MAC, ipv4: "169.254.1.1".parse().unwrap(), ipv6: "fe80::1".parse().unwrap() };
     let mut tables = TableSet::empty(gateway);
     for net in families() {
         for (port, address) in [(A, net.a), (B, net.b)] {
-            let info = PortInfo { mac: mac_of(port), mtu: 1500, spoof_check: true };
+            let info = PortInfo { mac: mac_of(port), mtu: 1500, spoof_check: true, role: PortRole::Pod };
             tables.ports.insert(port, info);
             let id = tables.routes.add_adjacency(Adjacency {
                 port,
@@ -194,11 +193,7 @@ fn tables() -> TableSet {
             let service = ServiceId(u32::from(protocol));
             tables.services.insert(
                 FrontendKey { address: net.vip.into(), port: 80, protocol },
-                Frontend {
-                    service,
-                    backends: Arc::new(BackendSet::new(vec![backend], Balancing::Maglev)),
-                    when_empty: WhenEmpty::Reject,
-                },
+                Frontend::cluster_ip(service, pool(vec![backend])),
             );
             tables.services.set_serving(service, backend, true);
         }

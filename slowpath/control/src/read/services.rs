@@ -31,7 +31,9 @@ impl<F: Frame> Control<F> {
             .map(|name| &name.service)
             .collect();
         let sets: BTreeMap<_, _> = frontends()
-            .map(|frontend| (Arc::as_ptr(&frontend.backends), frontend.backends.backends().len()))
+            .map(|frontend| {
+                (Arc::as_ptr(&frontend.inside.backends), frontend.inside.backends.backends().len())
+            })
             .collect();
         (names.len(), sets.values().sum())
     }

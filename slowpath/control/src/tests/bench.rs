@@ -6,7 +6,7 @@ use millrace_fastpath::conntrack::{FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
 use millrace_fastpath::port::{BufferFrame, Burst, PortId, PortQueue, WorkerId};
 use millrace_fastpath::sync::{Domain, Region, Snapshot};
-use millrace_fastpath::tables::{Balancing, Gateway, TableSet};
+use millrace_fastpath::tables::{Gateway, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ModelConfig};
 use std::collections::{BTreeMap, VecDeque};
@@ -194,7 +194,7 @@ impl Node {
             }));
         }
         let outside = Arc::new(Outside::default());
-        let model = Model::new(ModelConfig { node: "node".into(), gateway, balancing: Balancing::Maglev });
+        let model = Model::new(ModelConfig::new("node", gateway));
         let control = Control::new(Parts {
             config: Config::default(),
             node: "node".parse().unwrap(),

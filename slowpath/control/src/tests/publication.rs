@@ -27,6 +27,7 @@ fn changes_that_come_together_are_published_once_and_soon() {
                     mac: MacAddr([2, 0, 0, 0, 0, number]),
                     mtu: 1500,
                     spoof_check: true,
+                    role: Default::default(),
                     addresses: vec![format!("10.1.0.{number}/32").parse().unwrap()],
                     pod: None,
                 });

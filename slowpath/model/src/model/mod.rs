@@ -6,8 +6,9 @@ mod services;
 use crate::index::{AddressIndex, ServiceIndex};
 use crate::object::{Kind, Namespace, Node, Object, ObjectName};
 use crate::port::PortSpec;
+use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
-use millrace_fastpath::tables::{Balancing, Gateway, TableSet};
+use millrace_fastpath::tables::{Balancing, Gateway, Masquerade, TableSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -22,6 +23,30 @@ pub struct ModelConfig {
     pub gateway: Gateway,
     /// How connections are spread over endpoints.
     pub balancing: Balancing,
+    /// Ranges of pods' addresses, besides those that nodes are said to have.
+    pub pod_ranges: Vec<IpNet>,
+    /// Which of this node's addresses NodePorts answer at; if empty, its primary ones.
+    pub node_port_addresses: Vec<IpNet>,
+    /// First and last source port of masqueraded connections.
+    pub masquerade_ports: (u16, u16),
+    /// Whether TCP connections to endpoints that no longer serve are reset.
+    pub reset_vanished: bool,
+}
+
+impl ModelConfig {
+    /// The defaults for a node: Maglev balancing, NodePorts at its primary addresses, masquerading from the dynamic ports.
+    pub fn new(node: impl Into<String>, gateway: Gateway) -> Self {
+        let Masquerade { first_port, last_port, .. } = Masquerade::default();
+        ModelConfig {
+            node: node.into(),
+            gateway,
+            balancing: Balancing::default(),
+            pod_ranges: Vec::new(),
+            node_port_addresses: Vec::new(),
+            masquerade_ports: (first_port, last_port),
+            reset_vanished: false,
+        }
+    }
 }
 
 /// The cluster as this node needs it.

@@ -64,8 +64,8 @@ impl Model {
             return former.is_some();
         };
         let same = |former: &ProgrammedPort| {
-            (former.spec.mac, former.spec.mtu, former.spec.spoof_check)
-                == (spec.mac, spec.mtu, spec.spoof_check)
+            (former.spec.mac, former.spec.mtu, former.spec.spoof_check, former.spec.role)
+                == (spec.mac, spec.mtu, spec.spoof_check, spec.role)
         };
         let unchanged = former.as_ref().filter(|former| same(former)).map(|former| former.adjacency);
         let adjacency = unchanged.unwrap_or_else(|| self.add_port(&spec, former.as_ref(), touched));
@@ -84,7 +84,7 @@ impl Model {
         former: Option<&ProgrammedPort>,
         touched: &mut BTreeSet<IpNet>,
     ) -> AdjacencyId {
-        let info = PortInfo { mac: spec.mac, mtu: spec.mtu, spoof_check: spec.spoof_check };
+        let info = PortInfo { mac: spec.mac, mtu: spec.mtu, spoof_check: spec.spoof_check, role: spec.role };
         self.tables.ports.insert(spec.id, info);
         if let Some(former) = former {
             self.tables.routes.remove_adjacency(former.adjacency);

@@ -5,7 +5,7 @@ use crate::endpoints::{Policy, choose};
 use crate::index::endpoints_of;
 use crate::object::{ObjectName, ServicePort, Transport, same_family};
 use crate::view::ServicePortName;
-use millrace_fastpath::tables::{Backend, BackendSet, Frontend, FrontendKey, ServiceId, WhenEmpty};
+use millrace_fastpath::tables::{Backend, BackendSet, Frontend, FrontendKey, Pool, ServiceId, WhenEmpty};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -199,15 +199,15 @@ impl Model {
     ) -> bool {
         let table_key = table_key(key);
         let current = self.tables.services.frontend(&table_key);
-        let same_backends = |frontend: &&Frontend| frontend.backends.backends() == planned.backends;
+        let same_backends = |frontend: &&Frontend| frontend.inside.backends.backends() == planned.backends;
         if current.filter(same_backends).is_some_and(|frontend| {
-            frontend.service == planned.service && frontend.when_empty == planned.when_empty
+            frontend.service == planned.service && frontend.inside.when_empty == planned.when_empty
         }) {
             return false;
         }
         let balancing = self.config.balancing;
         let backends = match current.filter(same_backends) {
-            Some(frontend) => Arc::clone(&frontend.backends),
+            Some(frontend) => Arc::clone(&frontend.inside.backends),
             None => Arc::clone(
                 shared
                     .entry(planned.backends.clone())
@@ -217,7 +217,8 @@ impl Model {
         let owner_changed = current.is_some_and(|frontend| frontend.service != planned.service);
         // Packets to the address may have been routed untranslated until now.
         let was_routed = current.is_none() && self.tables.routes.lookup(table_key.address).is_some();
-        let frontend = Frontend { service: planned.service, backends, when_empty: planned.when_empty };
+        let frontend =
+            Frontend::cluster_ip(planned.service, Pool { backends, when_empty: planned.when_empty });
         self.tables.services.insert(table_key, frontend);
         owner_changed || was_routed
     }

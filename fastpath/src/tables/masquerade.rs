@@ -1,0 +1,44 @@
+//! The source of connections whose replies have to come back to this node.
+
+use super::Address;
+use super::Gateway;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Addresses and ports that masqueraded connections leave from. The ports are reserved on the host
+/// (`net.ipv4.ip_local_reserved_ports`), so none of them is ever one of the host's own connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Masquerade {
+    /// This node's primary IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// This node's primary IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The first source port.
+    pub first_port: u16,
+    /// The last source port; not below the first.
+    pub last_port: u16,
+}
+
+impl Default for Masquerade {
+    /// The dynamic ports (RFC 6335, section 6), and no address.
+    fn default() -> Self {
+        Masquerade { ipv4: None, ipv6: None, first_port: 49_152, last_port: u16::MAX }
+    }
+}
+
+impl Masquerade {
+    /// The address for connections of one family. A node without an address of that family has nothing but its pods'
+    /// gateway: enough for replies of its own pods.
+    pub fn address(&self, v4: bool, gateway: &Gateway) -> Address {
+        if v4 { self.ipv4.unwrap_or(gateway.ipv4).into() } else { self.ipv6.unwrap_or(gateway.ipv6).into() }
+    }
+
+    /// How many source ports there are.
+    pub fn ports(&self) -> u32 {
+        u32::from(self.last_port.saturating_sub(self.first_port)) + 1
+    }
+
+    /// The port at a position that wraps at the number of ports.
+    pub fn port(&self, position: u32) -> u16 {
+        self.first_port + (position % self.ports()) as u16
+    }
+}
