@@ -15,6 +15,7 @@ mod memory;
 mod names;
 mod node;
 mod port;
+mod services;
 mod workers;
 
 pub use address::{Gateway, MacAddr, Prefix};
@@ -25,7 +26,8 @@ pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};
 pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
 pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
 pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source};
-pub use port::{Attachment, PortConfig, PortKind, QueueCount, VhostMode, XdpMode};
+pub use port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, VhostMode, XdpMode};
+pub use services::{ClientCount, HealthAddress, PortRange, Services};
 pub use workers::{CoreId, Cores, Idle, Workers};
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::flow_table::FlowTable;
 use crate::memory::Memory;
 use crate::names::{FilePrefix, NodeName};
 use crate::port::PortConfig;
+use crate::services::Services;
 use crate::workers::Workers;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -84,6 +85,8 @@ pub struct Config {
     pub mtu: Mtu,
     /// How connections are spread over the endpoints of a service.
     pub load_balancing: LoadBalancing,
+    /// What this node does as a service proxy.
+    pub services: Services,
     /// The admin API.
     pub api: Api,
     /// Metrics and health.
@@ -107,6 +110,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             mtu: Mtu::default(),
             load_balancing: LoadBalancing::default(),
+            services: Services::default(),
             api: Api::default(),
             metrics: Metrics::default(),
             state_directory: "/var/lib/millrace".into(),

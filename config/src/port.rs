@@ -24,6 +24,8 @@ pub struct PortConfig {
     pub addresses: Vec<Prefix>,
     /// The pod behind the port: its `status.podIPs` belong to the port as well.
     pub pod: Option<PodRef>,
+    /// Who is behind the port; see [`PortConfig::role`] for the default.
+    pub role: Option<PortRole>,
     /// The MTU, if it is not the node's.
     pub mtu: Option<Mtu>,
     /// Whether packets from other MAC or IP addresses than the port's own are dropped.
@@ -36,6 +38,14 @@ impl PortConfig {
     /// The MAC address of the peer: the configured one, else one that is always the same for the port's name.
     pub fn peer_mac(&self) -> MacAddr {
         self.mac.unwrap_or_else(|| MacAddr::derived_from(self.name.as_str()))
+    }
+
+    /// Who is behind the port: what was configured, else another network if the port has no pod and owns a default
+    /// route (a prefix of length 0), else a pod of this node.
+    pub fn role(&self) -> PortRole {
+        let is_way_out =
+            self.pod.is_none() && self.addresses.iter().any(|prefix| prefix.net().prefix_len() == 0);
+        self.role.unwrap_or(if is_way_out { PortRole::Uplink } else { PortRole::Pod })
     }
 
     /// What the port uses up, for people; two ports cannot be at one place.
@@ -131,6 +141,35 @@ impl fmt::Display for PortKind {
     }
 }
 
+/// Who is behind a port. It decides which source address a packet to a service gets, and which endpoints it may meet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortRole {
+    /// A pod, virtual machine or network function of this node.
+    Pod,
+    /// The node itself.
+    Host,
+    /// Other nodes and the world.
+    Uplink,
+}
+
+impl PortRole {
+    /// The name in configuration, API and output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PortRole::Pod => "pod",
+            PortRole::Host => "host",
+            PortRole::Uplink => "uplink",
+        }
+    }
+}
+
+impl fmt::Display for PortRole {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
 /// Where an XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -178,6 +217,8 @@ struct RawPort {
     interface: Option<InterfaceName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pod: Option<PodRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    role: Option<PortRole>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mac: Option<MacAddr>,
     #[serde(default)]
@@ -241,6 +282,7 @@ impl TryFrom<RawPort> for PortConfig {
             mac: raw.mac,
             addresses: raw.addresses,
             pod: raw.pod,
+            role: raw.role,
             mtu: raw.mtu,
             spoof_check: raw.spoof_check,
             queues: raw.queues,
@@ -327,6 +369,7 @@ impl From<PortConfig> for RawPort {
             netns: None,
             interface: None,
             pod: port.pod,
+            role: port.role,
             mac: port.mac,
             addresses: port.addresses,
             mtu: port.mtu,

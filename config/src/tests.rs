@@ -62,7 +62,9 @@ fn the_sample_shows_every_field() {
     let kinds: Vec<_> = config.ports.iter().map(|port| port.attachment.kind().name()).collect();
     assert_eq!(kinds, ["af-xdp", "tap", "vhost-user", "dpdk"]);
     // A field that the sample forgets would be one that no reader knows of: the parser lists all it accepts.
-    for section in ["", "workers", "memory", "eal", "flowTable", "gateway", "cluster", "api", "metrics"] {
+    for section in
+        ["", "workers", "memory", "eal", "flowTable", "gateway", "cluster", "services", "api", "metrics"]
+    {
         let wrong =
             if section.is_empty() { "nonsense: 1".into() } else { format!("{section}: {{nonsense: 1}}") };
         let message = error(&wrong);
@@ -158,6 +160,72 @@ fn a_port_needs_what_its_kind_needs() {
         "ports: [{name: a, kind: tap, netns: a, addresses: [10.0.0.1, 10.0.0.1/32]}]",
         &["10.0.0.1/32 occurs"],
     );
+}
+
+#[test]
+fn a_port_without_pod_that_owns_a_default_route_is_an_uplink_unless_told_otherwise() {
+    let role = |fields: &str| {
+        config(&format!("ports: [{{name: a, kind: tap, interface: a, {fields}}}]")).ports[0].role()
+    };
+    assert_eq!(role("addresses: [0.0.0.0/0]"), PortRole::Uplink);
+    assert_eq!(role("addresses: [10.0.0.0/8, '::/0']"), PortRole::Uplink);
+    assert_eq!(role("addresses: [0.0.0.0/0], role: host"), PortRole::Host);
+    assert_eq!(role("addresses: [0.0.0.0/0], role: pod"), PortRole::Pod);
+    assert_eq!(role("addresses: [0.0.0.0/0], pod: x/a"), PortRole::Pod);
+    assert_eq!(role("addresses: [0.0.0.0/1]"), PortRole::Pod);
+    assert_eq!(role("addresses: [10.0.0.1], role: uplink"), PortRole::Uplink);
+    refused("ports: [{name: a, kind: tap, netns: a, pod: x/a, role: router}]", &["ports[0].role", "router"]);
+}
+
+#[test]
+fn masquerade_ports_are_a_range_that_can_serve() {
+    let ports =
+        |text: &str| config(&format!("services: {{masqueradePorts: {text}}}")).services.masquerade_ports;
+    assert_eq!((ports("1024-1279").first(), ports("1024-1279").last()), (1_024, 1_279));
+    assert_eq!(ports("32768-65535").to_string(), "32768-65535");
+    assert_eq!(ports("29744-29999").last(), 29_999);
+    for (text, reason) in [
+        ("1023-65535", "at least 1024"),
+        ("60000-50000", "not greater than its last"),
+        ("50000-50254", "at least 256 ports"),
+        ("29000-30000", "30000-32767"),
+        ("32767-40000", "30000-32767"),
+        ("1024-65535", "30000-32767"),
+        ("31000-32000", "30000-32767"),
+        ("50000", "range of ports"),
+        ("+50000-60000", "range of ports"),
+        ("50000-65536", "range of ports"),
+        ("50000 - 60000", "range of ports"),
+        ("''", "range of ports"),
+    ] {
+        let value = text.trim_matches('\'');
+        refused(
+            &format!("services: {{masqueradePorts: {text}}}"),
+            &["services.masqueradePorts", &format!("`{value}` is not"), reason],
+        );
+    }
+}
+
+#[test]
+fn services_name_their_illegal_values() {
+    let services =
+        config("services: {nodePortAddresses: [192.0.2.0/24, '2001:db8::/64'], healthAddress: none}")
+            .services;
+    assert_eq!(services.node_port_addresses.len(), 2);
+    assert_eq!(services.health_address.address(), None);
+    let at = |text: &str| config(&format!("services: {{healthAddress: '{text}'}}")).services.health_address;
+    assert_eq!(at("[::1]:80").address(), Some("[::1]:80".parse().unwrap()));
+    assert_eq!(at("127.0.0.1:10256").to_string(), "127.0.0.1:10256");
+    refused("services: {nodePortAddresses: [192.0.2.1/24]}", &["nodePortAddresses[0]", "192.0.2.0/24"]);
+    refused("services: {nodePortAddresses: [primary]}", &["nodePortAddresses[0]", "primary"]);
+    for address in ["10256", "127.0.0.1", "localhost:10256", "127.0.0.1:0", "None", "''"] {
+        let value = address.trim_matches('\'');
+        let text = format!("services: {{healthAddress: {address}}}");
+        refused(&text, &["services.healthAddress", &format!("`{value}`")]);
+    }
+    refused("services: {affinityClients: 10}", &["services.affinityClients", "10 is not in 1024..="]);
+    refused("services: {resetVanishedEndpoints: perhaps}", &["services.resetVanishedEndpoints", "perhaps"]);
+    refused("services: {nodePortAddress: []}", &["services", "nodePortAddress"]);
 }
 
 #[test]

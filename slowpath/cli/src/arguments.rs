@@ -97,6 +97,9 @@ pub struct PortArguments {
     /// The pod behind the port, as namespace/name.
     #[arg(long)]
     pub pod: Option<String>,
+    /// Who is behind the port: pod, host or uplink [default: uplink without a pod and with a default route, else pod].
+    #[arg(long)]
+    pub role: Option<String>,
     /// The peer's MAC address [default: derived from the name].
     #[arg(long)]
     pub mac: Option<String>,

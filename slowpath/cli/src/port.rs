@@ -18,6 +18,7 @@ pub(crate) fn config(arguments: &PortArguments) -> Result<PortConfig, serde_json
     set("netns", text(&arguments.netns));
     set("interface", text(&arguments.interface));
     set("pod", text(&arguments.pod));
+    set("role", text(&arguments.role));
     set("mac", text(&arguments.mac));
     set("addresses", Some(json!(arguments.addresses)));
     set("mtu", arguments.mtu.map(Value::from));

@@ -80,6 +80,10 @@ fn wrong_usage_ends_with_2_and_names_the_value() {
         run_alone(&["port", "add", "a", "--kind", "tap", "--netns", "a", "--address", "10.0.0.300"]);
     assert_eq!(code, ExitCode::from(2));
     assert!(errors.contains("port a") && errors.contains("10.0.0.300"), "{errors}");
+    let (code, errors) =
+        run_alone(&["port", "add", "a", "--kind", "tap", "--netns", "a", "--role", "router"]);
+    assert_eq!(code, ExitCode::from(2));
+    assert!(errors.contains("router") && errors.contains("uplink"), "{errors}");
     assert_eq!(Arguments::try_parse_from(["millrace", "dance"]).unwrap_err().exit_code(), 2);
 }
 
@@ -92,8 +96,19 @@ fn no_daemon_ends_with_3_and_names_the_socket() {
 
 #[test]
 fn a_port_is_sent_as_the_configuration_has_it() {
-    let words =
-        ["port", "add", "v", "--kind", "vhost-user", "--pod", "ns/v", "--vhost-socket", "/run/v.sock"];
+    let words = [
+        "port",
+        "add",
+        "v",
+        "--kind",
+        "vhost-user",
+        "--pod",
+        "ns/v",
+        "--role",
+        "pod",
+        "--vhost-socket",
+        "/run/v.sock",
+    ];
     let Command::Port(PortCommand::Add(port)) =
         Arguments::try_parse_from(["millrace"].into_iter().chain(words)).unwrap().command
     else {
@@ -101,5 +116,5 @@ fn a_port_is_sent_as_the_configuration_has_it() {
     };
     let sent = serde_json::to_value(port::config(&port).unwrap()).unwrap();
     assert_eq!(sent["vhostUser"]["socket"], "/run/v.sock");
-    assert_eq!(sent["pod"], "ns/v");
+    assert_eq!((&sent["pod"], &sent["role"]), (&"ns/v".into(), &"pod".into()));
 }
