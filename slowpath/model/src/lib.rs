@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod endpoints;
+mod health;
+mod incoming;
 mod index;
 mod model;
 mod object;
@@ -17,6 +19,8 @@ mod port;
 mod view;
 
 pub use endpoints::{Choice, Conditions, Policy, choose};
+pub use health::{HealthCheck, WithoutLocal};
+pub use incoming::{Incoming, Seen};
 pub use model::{Model, ModelConfig};
 pub use object::{
     AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,

@@ -1,3 +1,5 @@
+mod health;
+
 use super::*;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{
@@ -72,6 +74,7 @@ fn slice(slice: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
         headless: false,
         ports: vec![SlicePort { name: "http".into(), protocol: Transport::Tcp, port: 8080 }],
         endpoints,
+        trigger_time: None,
     }
 }
 

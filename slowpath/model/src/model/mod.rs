@@ -3,6 +3,8 @@
 mod routes;
 mod services;
 
+use crate::health::HealthChecks;
+use crate::incoming::{Incoming, Seen};
 use crate::index::{AddressIndex, ServiceIndex};
 use crate::object::{Kind, Namespace, Node, Object, ObjectName};
 use crate::port::PortSpec;
@@ -58,6 +60,9 @@ pub struct Model {
     nodes: BTreeMap<ObjectName, Node>,
     namespaces: BTreeMap<ObjectName, Namespace>,
     pub(crate) programmed: Programmed,
+    pub(crate) health: HealthChecks,
+    pub(crate) incoming: Incoming,
+    pub(crate) seen: Seen,
     routes: routes::Routes,
     tables: TableSet,
     /// Set when this node's own addresses changed.
@@ -74,6 +79,9 @@ impl Model {
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             programmed: Programmed::default(),
+            health: HealthChecks::default(),
+            incoming: Incoming::default(),
+            seen: Seen::default(),
             routes: routes::Routes::default(),
             // The gateway's addresses are this node's from the beginning.
             node_moved: true,
@@ -83,6 +91,7 @@ impl Model {
 
     /// Adds or replaces an object.
     pub fn apply(&mut self, object: Object) {
+        self.note_apply(&object);
         match object {
             Object::Pod(pod) => self.addresses.apply_pod(pod),
             Object::Service(service) => self.services.apply_service(service),
@@ -96,6 +105,7 @@ impl Model {
 
     /// Removes an object, if it is there.
     pub fn delete(&mut self, kind: Kind, name: &ObjectName) {
+        self.note_delete(kind, name);
         match kind {
             Kind::Pod => self.addresses.delete_pod(name),
             Kind::Service => self.services.delete_service(name),
@@ -152,6 +162,7 @@ impl Model {
         if !self.has_changes() {
             return self.tables.clone();
         }
+        self.compile_health();
         let routes_stale = self.compile_routes();
         let services_stale = self.compile_services();
         if routes_stale || services_stale {

@@ -3,9 +3,12 @@
 use super::{ObjectName, Transport};
 use crate::endpoints::Conditions;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// A slice of the endpoints of a service: one address family, the same ports for all.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// Two slices are equal if they say the same of the endpoints, whenever they began to.
+#[derive(Clone, Eq, Debug)]
 pub struct EndpointSlice {
     /// Its name.
     pub name: ObjectName,
@@ -19,6 +22,16 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// When the cluster changed so that the slice had to: annotation `endpoints.kubernetes.io/last-change-trigger-time`.
+    pub trigger_time: Option<SystemTime>,
+}
+
+impl PartialEq for EndpointSlice {
+    fn eq(&self, other: &Self) -> bool {
+        let EndpointSlice { name, service, family, headless, ports, endpoints, trigger_time: _ } = self;
+        (name, service, family, headless, ports, endpoints)
+            == (&other.name, &other.service, &other.family, &other.headless, &other.ports, &other.endpoints)
+    }
 }
 
 impl EndpointSlice {

@@ -2,14 +2,19 @@
 
 use super::field::{self, FieldError, wrong};
 use k8s_openapi::api::discovery::v1;
+use k8s_openapi::jiff::Timestamp;
 use millrace_model::{AddressFamily, Conditions, Endpoint, EndpointSlice, ObjectName, SlicePort};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// When what the slice tells of changed (`EndpointsLastChangeTriggerTime`, staging/src/k8s.io/api/core/v1/annotation_key_constants.go).
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn convert(slice: v1::EndpointSlice) -> Result<EndpointSlice, FieldError> {
     let name = field::namespaced(&slice.metadata)?;
     let labels = slice.metadata.labels.unwrap_or_default();
+    let annotations = slice.metadata.annotations.unwrap_or_default();
     let family = match slice.address_type.as_str() {
         "IPv4" => AddressFamily::V4,
         "IPv6" => AddressFamily::V6,
@@ -26,7 +31,16 @@ pub(super) fn convert(slice: v1::EndpointSlice) -> Result<EndpointSlice, FieldEr
         name,
         family,
         endpoints,
+        trigger_time: annotations.get(TRIGGER_TIME).and_then(|text| time(text)),
     })
+}
+
+/// A time in the form of RFC 3339. Nothing for any other text: it only serves to measure.
+fn time(text: &str) -> Option<SystemTime> {
+    let time: Timestamp = text.parse().ok()?;
+    // Earlier than 1970 is no time of a change.
+    let since = Duration::new(time.as_second().try_into().ok()?, time.subsec_nanosecond().try_into().ok()?);
+    UNIX_EPOCH.checked_add(since)
 }
 
 fn ports(ports: &[v1::EndpointPort]) -> Result<Vec<SlicePort>, FieldError> {

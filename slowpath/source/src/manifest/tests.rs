@@ -1,6 +1,7 @@
 use super::*;
 use millrace_model::{Kind, PodPhase, TrafficPolicy};
 use proptest::prelude::*;
+use std::time::{Duration, UNIX_EPOCH};
 
 fn one(text: &str) -> Object {
     let mut parsed = parse(text).unwrap();
@@ -108,6 +109,22 @@ fn illegal_values_are_refused() {
     assert!(refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}").contains("Deployment"));
     assert!(refused("just text").contains("apiVersion"));
     assert!(parse("a: [").is_err());
+}
+
+#[test]
+fn the_time_of_a_change_is_read_and_a_bad_one_ignored() {
+    let at = |time: &str| {
+        let annotation = format!("annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}");
+        let text = slice("addressType: IPv4, endpoints: []").replace("name: e", &format!("name: e, {annotation}"));
+        let Object::EndpointSlice(found) = one(&text) else { panic!("not a slice") };
+        found.trigger_time
+    };
+    let noon = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    assert_eq!(at("2023-11-14T22:13:20Z"), Some(noon));
+    assert_eq!(at("2023-11-14T23:13:20.123456789+01:00"), Some(noon + Duration::from_nanos(123_456_789)));
+    for bad in ["", "now", "1700000000", "2023-11-14", "2023-13-14T22:13:20Z"] {
+        assert_eq!(at(bad), None, "{bad}");
+    }
 }
 
 proptest! {
