@@ -16,6 +16,7 @@ mod memory;
 mod metrics;
 mod objects;
 mod readiness;
+mod reserved_ports;
 mod run;
 mod state_directory;
 mod worker;

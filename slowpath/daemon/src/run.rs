@@ -5,6 +5,7 @@ use crate::data_path::DataPath;
 use crate::http::{self, ApiSocket};
 use crate::objects::Objects;
 use crate::readiness::Readiness;
+use crate::reserved_ports::ReservedPorts;
 use crate::state_directory::StateDirectory;
 use crate::{StartError, metrics, worker};
 use axum::Router;
@@ -38,6 +39,7 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
             "left over by an earlier instance and not removed"
         );
     }
+    let _reserved = reserve_ports(&config);
     raise_descriptor_limit();
 
     let data_path = DataPath::start(&config, &node, &places, plumbing)?;
@@ -52,6 +54,24 @@ fn name(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Veth(name) => name.clone(),
         Leftover::Socket(path) => path.display().to_string(),
+    }
+}
+
+/// Keeps the host's programs off the ports to masquerade with. Where /proc/sys is read-only, as in a container without
+/// privileges, the daemon runs all the same, and the administrator can reserve them.
+fn reserve_ports(config: &Config) -> Option<ReservedPorts> {
+    let range = config.services.masquerade_ports;
+    match ReservedPorts::take(range, &config.state_directory) {
+        Ok(reserved) => Some(reserved),
+        Err(error) => {
+            tracing::warn!(
+                ports = %range,
+                %error,
+                "the ports to masquerade with are not reserved: a program of the host may get one of them; \
+                 add them to net.ipv4.ip_local_reserved_ports"
+            );
+            None
+        }
     }
 }
 

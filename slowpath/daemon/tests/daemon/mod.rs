@@ -43,6 +43,7 @@ pub(crate) struct Place {
     directory: TempDir,
     prefix: String,
     namespaces: Mutex<Vec<String>>,
+    read_only_sysctls: bool,
 }
 
 impl Place {
@@ -60,10 +61,17 @@ impl Place {
     pub(crate) fn bare(config: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("mrd{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let place = Place { directory: TempDir::new().unwrap(), prefix, namespaces: Mutex::new(Vec::new()) };
+        let (directory, namespaces) = (TempDir::new().unwrap(), Mutex::new(Vec::new()));
+        let place = Place { directory, prefix, namespaces, read_only_sysctls: false };
         std::fs::create_dir(place.path("manifests")).unwrap();
         place.write(config);
         place
+    }
+
+    /// The same for a daemon whose /proc/sys is read-only, as that of a container without privileges.
+    pub(crate) fn read_only_sysctls(mut self) -> Self {
+        self.read_only_sysctls = true;
+        self
     }
 
     /// Adds to the configuration.
@@ -113,13 +121,24 @@ impl Place {
         ip(&["-n", &self.pod(name), "-br", "link"])
     }
 
+    /// Runs a command in the daemon's namespace; gives what it says.
+    pub(crate) fn exec(&self, command: &[&str]) -> String {
+        ip(&[&["netns", "exec", &self.pod("host")], command].concat())
+    }
+
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_millraced");
         let namespaces = self.namespaces.lock().unwrap();
         let mut command = match namespaces.first() {
             Some(host) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", host, program]);
+                command.args(["netns", "exec", host]);
+                if self.read_only_sysctls {
+                    // `ip` has made a mount namespace of its own.
+                    let remount = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec \"$@\"";
+                    command.args(["sh", "-c", remount, "sh"]);
+                }
+                command.arg(program);
                 command
             }
             None => Command::new(program),
