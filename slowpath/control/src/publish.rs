@@ -4,6 +4,7 @@ use crate::control::Control;
 use crate::port::Port;
 use ipnet::IpNet;
 use millrace_api::ObjectError;
+use millrace_config::PortRole as Role;
 use millrace_fastpath::port::{Frame, PortId};
 use millrace_fastpath::tables::PortRole;
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -47,7 +48,7 @@ impl<F: Frame> Control<F> {
             mac: MacAddr(config.peer_mac().octets()),
             mtu: port.mtu,
             spoof_check: config.spoof_check,
-            role: PortRole::Pod,
+            role: role(config.role()),
             addresses: config.addresses.iter().map(|prefix| prefix.net()).collect(),
             pod: config.pod.as_ref().map(|pod| ObjectName::new(pod.namespace(), pod.name())),
         });
@@ -67,5 +68,13 @@ impl<F: Frame> Control<F> {
     /// What a port owns: its own prefixes and its pod's addresses, as far as the pod is known.
     pub(crate) fn prefixes_of(&self, port: PortId) -> Vec<IpNet> {
         self.model.port_prefixes(port)
+    }
+}
+
+fn role(configured: Role) -> PortRole {
+    match configured {
+        Role::Pod => PortRole::Pod,
+        Role::Host => PortRole::Host,
+        Role::Uplink => PortRole::Uplink,
     }
 }

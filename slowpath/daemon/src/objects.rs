@@ -3,7 +3,7 @@
 use crate::StartError;
 use crate::readiness::Readiness;
 use millrace_api::ObjectError;
-use millrace_config::{Config, LoadBalancing, NodeName, Source};
+use millrace_config::{Config, LoadBalancing, NodeName, Prefix, Source};
 use millrace_control::{Control, ControlHandle};
 use millrace_fastpath::tables::{Balancing, Gateway};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -18,7 +18,13 @@ const BATCH: usize = 1_024;
 
 /// A model without objects.
 pub(crate) fn model(config: &Config, node: &NodeName) -> Model {
+    let nets = |prefixes: &[Prefix]| prefixes.iter().map(|prefix| prefix.net()).collect();
+    let services = &config.services;
     Model::new(ModelConfig {
+        pod_ranges: nets(&config.cluster.pod_cidrs),
+        node_port_addresses: nets(&services.node_port_addresses),
+        masquerade_ports: (services.masquerade_ports.first(), services.masquerade_ports.last()),
+        reset_vanished: services.reset_vanished_endpoints,
         balancing: match config.load_balancing {
             LoadBalancing::Maglev => Balancing::Maglev,
             LoadBalancing::Random => Balancing::Random,
