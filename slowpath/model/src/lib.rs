@@ -18,7 +18,7 @@ mod object;
 mod port;
 mod view;
 
-pub use endpoints::{Choice, Conditions, Policy, choose};
+pub use endpoints::{Choice, Conditions, Policy, Reason, choose};
 pub use health::{HealthCheck, WithoutLocal};
 pub use incoming::{Incoming, Seen};
 pub use model::{Model, ModelConfig};
@@ -27,7 +27,10 @@ pub use object::{
     ObjectName, Pod, PodPhase, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy, Transport,
 };
 pub use port::PortSpec;
-pub use view::{EndpointView, FrontendView, ServicePortName, ServicePortView, ServiceView};
+pub use view::{
+    EndpointView, ExcludedService, Exclusion, FrontendView, PoolView, ServicePortName, ServicePortView,
+    ServiceView, SliceView, WhyNoEndpoints, WhyNot, WhyUnused,
+};
 
 #[cfg(test)]
 mod tests;

@@ -58,11 +58,11 @@ fn service_port(view: ServicePortView) -> ServicePort {
 
 fn frontend(view: FrontendView) -> Frontend {
     Frontend {
-        kind: "ClusterIP".to_owned(),
+        kind: view.kind.name().to_owned(),
         address: view.address,
         port: view.port,
-        usable: u32::try_from(view.usable).unwrap_or(u32::MAX),
-        when_empty: match view.when_empty {
+        usable: u32::try_from(view.inside.usable).unwrap_or(u32::MAX),
+        when_empty: match view.inside.when_empty {
             tables::WhenEmpty::Reject => WhenEmpty::Reject,
             tables::WhenEmpty::Drop => WhenEmpty::Drop,
         },

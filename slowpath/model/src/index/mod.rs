@@ -4,4 +4,4 @@ mod addresses;
 mod services;
 
 pub(crate) use addresses::AddressIndex;
-pub(crate) use services::{ServiceIndex, endpoints_of};
+pub(crate) use services::{Mention, ServiceIndex, counted, endpoints_of, mentions};

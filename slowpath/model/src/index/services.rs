@@ -35,7 +35,7 @@ impl ServiceIndex {
         }
         // A slice may have moved from one service to another.
         self.delete_slice(&slice.name.clone());
-        if let Some(service) = slice.service_name() {
+        if let Some(service) = slice.labelled_service() {
             self.by_service.entry(service.clone()).or_default().insert(slice.name.clone());
             self.dirty.insert(service);
         }
@@ -43,7 +43,9 @@ impl ServiceIndex {
     }
 
     pub(crate) fn delete_slice(&mut self, name: &ObjectName) {
-        let Some(service) = self.slices.remove(name).and_then(|slice| slice.service_name()) else { return };
+        let Some(service) = self.slices.remove(name).and_then(|slice| slice.labelled_service()) else {
+            return;
+        };
         if let Some(names) = self.by_service.get_mut(&service) {
             names.remove(name);
             if names.is_empty() {
@@ -58,33 +60,61 @@ impl ServiceIndex {
         self.dirty.extend(self.services.keys().cloned());
     }
 
-    /// The slices of a service, in the order of their names.
+    /// The slices of a service that count, in the order of their names.
     pub(crate) fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
+        self.slices_naming(service).filter(|slice| !slice.headless).collect()
+    }
+
+    /// The slices that name a service, also those that do not count, in the order of their names.
+    pub(crate) fn slices_naming(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.by_service.get(service);
-        names.into_iter().flatten().filter_map(|name| self.slices.get(name)).collect()
+        names.into_iter().flatten().filter_map(|name| self.slices.get(name))
     }
 }
 
+/// An endpoint in a slice, with the port number that it has there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mention<'a> {
+    pub(crate) backend: Backend,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) slice: &'a EndpointSlice,
+}
+
+/// All mentions of endpoints of a service port, slice by slice. Ports are matched by name and protocol.
+pub(crate) fn mentions<'a>(
+    slices: &[&'a EndpointSlice],
+    port: &ServicePort,
+) -> impl Iterator<Item = Mention<'a>> {
+    slices.iter().flat_map(move |&slice| {
+        slice.ports.iter().filter(move |candidate| candidate.serves(port)).flat_map(move |slice_port| {
+            slice.endpoints.iter().map(move |endpoint| {
+                let backend = Backend { address: endpoint.address.into(), port: slice_port.port };
+                Mention { backend, endpoint, slice }
+            })
+        })
+    })
+}
+
 /// The endpoints of a service port, both families, each once. Of several mentions the best conditions count, then
-/// the first slice by name. Ports are matched by name and protocol.
+/// the first slice by name.
+pub(crate) fn counted<'a>(
+    slices: &[&'a EndpointSlice],
+    port: &ServicePort,
+) -> BTreeMap<Backend, Mention<'a>> {
+    let mut found: BTreeMap<Backend, Mention<'a>> = BTreeMap::new();
+    for mention in mentions(slices, port) {
+        let known = found.entry(mention.backend).or_insert(mention);
+        if mention.endpoint.conditions.rank() > known.endpoint.conditions.rank() {
+            *known = mention;
+        }
+    }
+    found
+}
+
+/// The same without the slices.
 pub(crate) fn endpoints_of<'a>(
     slices: &[&'a EndpointSlice],
     port: &ServicePort,
 ) -> BTreeMap<Backend, &'a Endpoint> {
-    let mut found: BTreeMap<Backend, &Endpoint> = BTreeMap::new();
-    for slice in slices {
-        let matching = |candidate: &&crate::object::SlicePort| {
-            candidate.name == port.name && candidate.protocol == port.protocol
-        };
-        for slice_port in slice.ports.iter().filter(matching) {
-            for endpoint in &slice.endpoints {
-                let backend = Backend { address: endpoint.address.into(), port: slice_port.port };
-                let known = found.entry(backend).or_insert(endpoint);
-                if endpoint.conditions.rank() > known.conditions.rank() {
-                    *known = endpoint;
-                }
-            }
-        }
-    }
-    found
+    counted(slices, port).into_iter().map(|(backend, mention)| (backend, mention.endpoint)).collect()
 }

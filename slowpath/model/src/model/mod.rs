@@ -3,10 +3,11 @@
 mod routes;
 mod services;
 
+use crate::endpoints::Policy;
 use crate::health::HealthChecks;
 use crate::incoming::{Incoming, Seen};
 use crate::index::{AddressIndex, ServiceIndex};
-use crate::object::{Kind, Namespace, Node, Object, ObjectName};
+use crate::object::{Kind, Namespace, Node, Object, ObjectName, TrafficPolicy};
 use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
@@ -181,6 +182,12 @@ impl Model {
 
     pub(crate) fn own_node(&self) -> Option<&Node> {
         self.nodes.get(&ObjectName::cluster_wide(self.config.node.clone()))
+    }
+
+    /// How endpoints are chosen for a kind of traffic.
+    pub(crate) fn policy(&self, traffic: TrafficPolicy) -> Policy<'_> {
+        let zone = self.own_node().and_then(|node| node.zone.as_deref());
+        Policy { node: &self.config.node, zone, traffic }
     }
 
     /// What other compilations depend on of this node.

@@ -146,7 +146,7 @@ impl Model {
                     endpoints.iter().filter(|(_, endpoint)| same_family(endpoint.address, ip)).collect();
                 let candidates: Vec<_> = family.iter().map(|(_, endpoint)| **endpoint).collect();
                 let choice = choose(&candidates, policy);
-                let backends = choice.usable.iter().map(|&index| *family[index].0).collect();
+                let backends = choice.usable().map(|index| *family[index].0).collect();
                 let planned = PlannedFrontend { service: id, backends, when_empty: choice.when_empty };
                 plan.frontends.entry(claim_key(ip, port)).or_insert(planned);
             }

@@ -70,6 +70,16 @@ impl Transport {
     }
 }
 
+impl fmt::Display for Transport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+            Transport::Sctp => "SCTP",
+        })
+    }
+}
+
 /// Any object that the model takes.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Object {

@@ -1,6 +1,6 @@
 //! Services.
 
-use super::{Labels, ObjectName, Transport};
+use super::{AddressFamily, Labels, ObjectName, Transport};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -36,9 +36,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether this node serves it at all.
-    pub fn is_served(&self) -> bool {
-        self.kind != ServiceType::ExternalName && !self.foreign_proxy && !self.cluster_ips.is_empty()
+    /// Whether it has a ClusterIP of a family. In others it has no frontend at all: upstream runs a proxy a family.
+    pub fn serves(&self, family: AddressFamily) -> bool {
+        self.cluster_ips.iter().any(|&ip| AddressFamily::of(ip) == family)
     }
 }
 
@@ -65,6 +65,18 @@ pub struct LoadBalancerIp {
     pub vip: bool,
 }
 
+impl ServiceType {
+    /// The name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ServiceType::ClusterIp => "ClusterIP",
+            ServiceType::NodePort => "NodePort",
+            ServiceType::LoadBalancer => "LoadBalancer",
+            ServiceType::ExternalName => "ExternalName",
+        }
+    }
+}
+
 /// A port of a service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServicePort {
@@ -86,4 +98,14 @@ pub enum TrafficPolicy {
     Cluster,
     /// Those of this node.
     Local,
+}
+
+impl TrafficPolicy {
+    /// The name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TrafficPolicy::Cluster => "Cluster",
+            TrafficPolicy::Local => "Local",
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Slices of the endpoints of a service.
 
-use super::{ObjectName, Transport};
+use super::{ObjectName, ServicePort, Transport};
 use crate::endpoints::Conditions;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -37,18 +38,39 @@ impl PartialEq for EndpointSlice {
 impl EndpointSlice {
     /// The service whose endpoints these are, if this node has to know.
     pub fn service_name(&self) -> Option<ObjectName> {
-        let name = self.service.as_ref().filter(|_| !self.headless)?;
-        Some(ObjectName::new(self.name.namespace.clone(), name.clone()))
+        self.labelled_service().filter(|_| !self.headless)
+    }
+
+    /// The service that the label names.
+    pub(crate) fn labelled_service(&self) -> Option<ObjectName> {
+        let name = self.service.clone()?;
+        Some(ObjectName::new(self.name.namespace.clone(), name))
     }
 }
 
 /// A family of addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AddressFamily {
     /// IPv4.
     V4,
     /// IPv6.
     V6,
+}
+
+impl AddressFamily {
+    /// That of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 }
+    }
+}
+
+impl fmt::Display for AddressFamily {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            AddressFamily::V4 => "IPv4",
+            AddressFamily::V6 => "IPv6",
+        })
+    }
 }
 
 /// A port of all endpoints of a slice.
@@ -60,6 +82,13 @@ pub struct SlicePort {
     pub protocol: Transport,
     /// The number at the endpoints.
     pub port: u16,
+}
+
+impl SlicePort {
+    /// Whether it is the port of a service's port: by name and protocol.
+    pub(crate) fn serves(&self, port: &ServicePort) -> bool {
+        self.name == port.name && self.protocol == port.protocol
+    }
 }
 
 /// An endpoint.
