@@ -116,7 +116,7 @@ fn hash_v4(addresses: u64, tuple: u64, secret: &Secret) -> u64 {
 
 /// Both halves of the 128-bit product, folded: one multiplication spreads every bit of both factors.
 #[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
+pub(super) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }

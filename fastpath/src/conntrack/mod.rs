@@ -6,7 +6,10 @@
 //! verdict, so an established packet costs one lookup and one rewrite. Entries that were taken out of the index are
 //! used again only after a grace period of all workers ([`crate::sync::Domain`]), so a worker may look at an entry for
 //! the rest of its burst without further checks.
+//!
+//! Beside it, and made the same way, stands the table of session affinity ([`AffinityTable`]).
 
+mod affinity;
 mod entry;
 mod index;
 mod key;
@@ -20,6 +23,7 @@ mod tests;
 mod timeouts;
 mod tracker;
 
+pub use affinity::{AffinityError, AffinityInfo, AffinityTable};
 pub use entry::{Entry, EntryFlags, EntryRef, Verdict};
 pub use index::Inserted;
 pub use key::{FlowKey, KeyWords, Secret};
