@@ -2,7 +2,7 @@
 
 use millrace_config::ConfigError;
 use millrace_control::link::RecordError;
-use millrace_fastpath::conntrack::FlowTableError;
+use millrace_fastpath::conntrack::{AffinityError, FlowTableError};
 use millrace_ffi::eal::EalError;
 use millrace_ffi::flow_memory::FlowMemoryError;
 use millrace_ffi::mempool::MempoolError;
@@ -83,6 +83,12 @@ pub enum StartError {
     /// The flow table cannot be made.
     #[error("flowTable.connections: {0}")]
     FlowTable(#[from] FlowTableError),
+    /// Session affinity has no memory.
+    #[error("services.affinityClients: {0}")]
+    AffinityMemory(#[source] FlowMemoryError),
+    /// The table of session affinity cannot be made.
+    #[error("services.affinityClients: {0}")]
+    AffinityTable(#[from] AffinityError),
     /// A worker is to be on a core that this process may not use.
     #[error("workers.cores: core {0} is not among those that this process may run on")]
     Core(u16),

@@ -1,10 +1,10 @@
-//! The flow table's memory and rules, from the configuration.
+//! The memory and rules of the flow table and of session affinity, from the configuration.
 
 use crate::StartError;
 use millrace_config::FlowTable as Wanted;
-use millrace_fastpath::conntrack::{FlowTable, FlowTableConfig, Timeouts};
+use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Timeouts};
 use millrace_fastpath::sync::Domain;
-use millrace_ffi::flow_memory::FlowMemory;
+use millrace_ffi::flow_memory::{FlowMemory, on_demand};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -19,6 +19,12 @@ pub(crate) fn flow_table(
     tracing::info!(connections, hugepages = memory.hugepages, "flow table");
     let config = FlowTableConfig { connections, secret: random()?, timeouts: timeouts(wanted) };
     Ok(FlowTable::try_new(config, memory.region, domain)?)
+}
+
+/// An empty table of session affinity, in memory that is there as soon as it is used and not before.
+pub(crate) fn affinity_table(clients: u32) -> Result<AffinityTable, StartError> {
+    let memory = on_demand(AffinityTable::lines(clients)).map_err(StartError::AffinityMemory)?;
+    Ok(AffinityTable::try_new(clients, random()?, memory)?)
 }
 
 /// Random words from the kernel.
@@ -48,8 +54,27 @@ fn timeouts(wanted: &Wanted) -> Timeouts {
         udp_stream: seconds.udp_stream.get(),
         sctp_unreplied: seconds.sctp_unreplied.get(),
         sctp_established: seconds.sctp_established.get(),
+        sctp_shutdown: seconds.sctp_shutdown.get(),
+        sctp_closed: seconds.sctp_closed.get(),
         icmp: seconds.icmp.get(),
         fragments: seconds.fragments.get(),
         other: seconds.other.get(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_fastpath::conntrack::Ticks;
+    use millrace_fastpath::tables::{Address, ServiceId};
+
+    #[test]
+    fn session_affinity_starts_empty_and_remembers() {
+        let table = affinity_table(1024).unwrap();
+        assert!(table.is_empty());
+        let client = Address::from_v4(0xc000_0201);
+        table.keep(ServiceId(1), client, 7, Ticks(1));
+        assert_eq!(table.find(ServiceId(1), client, Ticks(1), 10_800), Some(7));
+        assert!(matches!(affinity_table(0), Err(StartError::AffinityTable(_))));
     }
 }
