@@ -2,10 +2,10 @@
 
 use crate::packets::{Family, MACS, SERVICE_PORT, packet, vip_v4, vip_v6};
 use ipnet::IpNet;
-use millrace_fastpath::conntrack::{FlowTable, FlowTableConfig, Timeouts};
+use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Egress, Nanos, Pipeline, WorkerCounters};
 use millrace_fastpath::port::{BURST, BufferFrame, Burst, DropReason, PortId};
-use millrace_fastpath::sync::{Domain, Reader};
+use millrace_fastpath::sync::{Domain, Reader, Region};
 use millrace_fastpath::tables::{
     Address, Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, Pool, PortInfo,
     PortRole, Route, ServiceId, TableSet, WhenEmpty,
@@ -71,11 +71,16 @@ impl Workload {
         let config = FlowTableConfig { connections, secret: [0x9e37_79b9, 2, 3, 4], timeouts };
         let memory = FlowMemory::try_new(FlowTable::lines(connections), true);
         let flows = memory.ok().and_then(|memory| FlowTable::try_new(config, memory.region, &domain).ok());
-        let (Some(flows), Some(mut reader)) = (flows, domain.register()) else { panic!("no memory") };
+        let clients = 1024;
+        let memory = Region::from_heap(Line::zeroed(AffinityTable::lines(clients)));
+        let affinity = AffinityTable::try_new(clients, [1, 2, 3, 4], memory).ok();
+        let (Some(flows), Some(affinity), Some(mut reader)) = (flows, affinity, domain.register()) else {
+            panic!("no memory")
+        };
         reader.online();
         Workload {
             tables: tables(shape.services),
-            pipeline: Pipeline::new(Arc::new(flows), Arc::new(WorkerCounters::default()), 1),
+            pipeline: Pipeline::new(Arc::new(flows), Arc::new(affinity), Arc::new(WorkerCounters::default()), 1),
             reader,
             packets: shuffled(shape.flows)
                 .map(|flow| packet(shape.family, flow, flow % shape.services))

@@ -6,7 +6,7 @@
 
 use super::Egress;
 use super::forward::set_macs;
-use super::resolve::{Refusal, check_source, flow_key};
+use super::resolve::{Refusal, check_source, flow_key, neighbour};
 use super::run::{Context, Pipeline};
 use crate::conntrack::{EntryRef, FlowKey};
 use crate::port::{DropReason, Frame};
@@ -36,12 +36,14 @@ impl Pipeline {
         });
         let sent = found.and_then(|(number, quoted)| {
             let entry = self.tracker.entry(number);
-            let adjacency = context
-                .tables
-                .routes
-                .adjacency(entry.adjacency())
-                .filter(|_| entry.epoch() == context.tables.epoch)
-                .ok_or(DropReason::PortGone)?;
+            let known = context.tables.routes.adjacency(entry.adjacency());
+            let adjacency = match known.filter(|_| entry.epoch() == context.tables.epoch) {
+                Some(adjacency) => *adjacency,
+                // No packet has come this way since the tables changed.
+                None => neighbour(context.tables, entry.rewritten().destination)
+                    .map(|(_, adjacency)| adjacency)
+                    .map_err(|_| DropReason::PortGone)?,
+            };
             if parsed.ttl <= 1 {
                 return Err(DropReason::TtlExceeded);
             }
@@ -50,7 +52,7 @@ impl Pipeline {
             let source = if outer.source == key.source { rewritten.source } else { outer.source };
             let translated = Outer { source, destination: rewritten.destination };
             let done = translate(frame.head_mut(), parsed, &translated, &quoted, &rewritten.reversed());
-            match done.is_some() && set_macs(frame.head_mut(), adjacency) {
+            match done.is_some() && set_macs(frame.head_mut(), &adjacency) {
                 true => Ok(adjacency.port),
                 false => Err(DropReason::Truncated),
             }

@@ -29,9 +29,12 @@ mod rate;
 mod resolve;
 mod rewrite;
 mod run;
+mod service;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod time;
+mod trace;
+mod track;
 mod warm;
 mod worker;
 
@@ -40,4 +43,5 @@ pub use egress::Egress;
 pub use handover::{Handover, Waker, handover_mesh};
 pub use run::Pipeline;
 pub use time::Nanos;
+pub use trace::{Probe, Trace, TraceEnd, TraceStep, trace};
 pub use worker::{Command, ControlEnd, Mailbox, Reply, Worker, WorkerParts, mailbox};

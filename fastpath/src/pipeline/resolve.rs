@@ -8,19 +8,16 @@ use super::answer::Answer;
 use super::brief::Brief;
 use super::forward::{apply, fits};
 use super::run::{Context, Pipeline, addresses};
+use super::service::{frontend_key, translate};
 use super::{Egress, WorkerCounter};
-use crate::conntrack::{EntryFlags, EntryRef, FlowKey, NewFlow, NotTracked, TcpSeen, TcpState, Verdict};
+use crate::conntrack::{Entry, EntryRef, FlowKey, FlowTable, TcpSeen, TcpState};
 use crate::port::{DropReason, Frame, PortId};
-use crate::tables::{
-    Address, Adjacency, AdjacencyId, Backend, FrontendKey, Route, ServiceId, TableSet, WhenEmpty,
-};
-use crate::wire::IpProtocol;
+use crate::tables::{Address, Adjacency, AdjacencyId, Backend, PortRole, Route, ServiceId, TableSet};
 use crate::wire::parse::{Family, IcmpEcho, L4Kind, Parsed};
 
-/// How often another source port, or another look, is tried for a flow that another one stands in the way of.
-const ATTEMPTS: usize = 32;
-/// Source ports that are taken in place of one that is taken: all but the privileged.
-const FIRST_SOURCE_PORT: u16 = 1024;
+/// TCP's SYN and ACK in the header's flags (RFC 9293, section 3.1).
+const SYN: u8 = 2;
+const ACK: u8 = 16;
 
 /// Why a packet is not forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +30,15 @@ pub(super) enum Refusal {
     Local,
 }
 
-/// Where a flow goes.
-#[derive(Clone, Copy)]
-struct Target {
-    rewritten: FlowKey,
-    service: ServiceId,
+/// What a packet is to the flow that has its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// It belongs to it.
+    Continues,
+    /// It begins another: that one is over, or led to an endpoint that serves no more.
+    Anew,
+    /// The connection's endpoint serves no more, and connections to such are to be reset.
+    Reset,
 }
 
 impl Pipeline {
@@ -84,42 +85,19 @@ impl Pipeline {
         hash: u64,
     ) -> Result<EntryRef, Refusal> {
         if let Some(number) = self.tracker.table().find(&key.words(), hash) {
-            if self.may_continue(context, parsed, number) {
-                return self.revalidate(context, key, number);
+            match standing(context, self.tracker.table(), parsed, number) {
+                Standing::Continues => return self.revalidate(context, key, number),
+                Standing::Anew => self.tracker.remove(number),
+                Standing::Reset => {
+                    self.tracker.remove(number);
+                    return Err(Refusal::Answer(Answer::Reset, DropReason::EndpointGone));
+                }
             }
-            self.tracker.remove(number);
         }
         check_source(context, key)?;
         may_begin(parsed)?;
-        let target = translate(context.tables, parsed, key, hash)?;
-        self.track(context, key, target)
-    }
-
-    /// Whether a packet belongs to the flow that has its key; otherwise that is forgotten and another begins.
-    fn may_continue(&self, context: &Context<'_>, parsed: &Parsed, number: EntryRef) -> bool {
-        let entry = self.tracker.entry(number);
-        if parsed.kind == L4Kind::Tcp {
-            let opens = TcpSeen::of_flags(parsed.tcp_flags) == TcpSeen::SYN;
-            let peer = self.tracker.entry(number.peer());
-            return !(opens && TcpState::of(entry.tcp_seen(), peer.tcp_seen()).is_over());
-        }
-        if parsed.kind != L4Kind::Udp || entry.epoch() == context.tables.epoch {
-            return true;
-        }
-        // A UDP flow follows its service at once: its backend is gone, or its address has become a service's.
-        let (key, rewritten) = (entry.key(), entry.rewritten());
-        let services = &context.tables.services;
-        match (entry.service(), number.is_reply()) {
-            (ServiceId::NONE, true) => true,
-            (ServiceId::NONE, false) => services.frontend(&frontend_key(&key)).is_none(),
-            (service, true) => {
-                services.is_serving(service, Backend { address: key.source, port: key.source_port })
-            }
-            (service, false) => services.is_serving(
-                service,
-                Backend { address: rewritten.destination, port: rewritten.destination_port },
-            ),
-        }
+        let target = translate(context, &self.affinity, parsed, key, hash, &mut ())?;
+        self.track(context, key, &target)
     }
 
     /// Brings the way out up to date, if the tables have changed since it was found; translation stays.
@@ -136,45 +114,6 @@ impl Pipeline {
             entry.reroute(id, context.arrival, context.tables.epoch);
         }
         Ok(number)
-    }
-
-    /// Makes the flow, both directions.
-    fn track(&mut self, context: &Context<'_>, key: &FlowKey, target: Target) -> Result<EntryRef, Refusal> {
-        let tables = context.tables;
-        let (forward, out) = neighbour(tables, target.rewritten.destination)?;
-        let (back, _) = neighbour(tables, key.source)?;
-        let verdict = |rewritten, adjacency, arrival| Verdict {
-            rewritten,
-            adjacency,
-            arrival,
-            service: target.service,
-            epoch: tables.epoch,
-            flags: EntryFlags::default(),
-        };
-        let mut rewritten = target.rewritten;
-        for _ in 0..ATTEMPTS {
-            let flow = NewFlow {
-                key: *key,
-                original: verdict(rewritten, forward, context.arrival),
-                reply: Some(verdict(key.reversed(), back, out.port)),
-            };
-            match self.tracker.insert(&flow, context.now.ticks()) {
-                Ok(number) | Err(NotTracked::Exists(number)) => return Ok(number),
-                Err(NotTracked::Contended) => {}
-                Err(NotTracked::Full) => return Err(Refusal::Drop(DropReason::FlowTableFull)),
-                Err(NotTracked::ReplyTaken) => self.change_source_port(&mut rewritten),
-            }
-        }
-        Err(Refusal::Drop(DropReason::NoSourcePort))
-    }
-
-    fn change_source_port(&mut self, key: &mut FlowKey) {
-        let span = u64::from(u16::MAX - FIRST_SOURCE_PORT) + 1;
-        key.source_port = FIRST_SOURCE_PORT + (self.next_random() % span) as u16;
-        let is_echo = matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6);
-        if is_echo {
-            key.destination_port = key.source_port;
-        }
     }
 
     /// Whether the packet itself may go the flow's way: it has a hop left and fits.
@@ -257,6 +196,9 @@ pub(super) fn check_source(context: &Context<'_>, key: &FlowKey) -> Result<(), R
     if source.is_unroutable() || destination.is_unroutable() || source.is_v4() != destination.is_v4() {
         return Err(Refusal::Drop(DropReason::BadAddress));
     }
+    if context.port.role == PortRole::Uplink && is_of_this_node(context.tables, context.arrival, source) {
+        return Err(Refusal::Drop(DropReason::SpoofedAddress));
+    }
     if !context.port.spoof_check || owns(context.tables, context.arrival, source) {
         return Ok(());
     }
@@ -273,12 +215,70 @@ fn owns(tables: &TableSet, port: PortId, address: Address) -> bool {
     }
 }
 
+/// Whether an address is this node's own or that of one of its pods: nobody outside sends from it.
+fn is_of_this_node(tables: &TableSet, uplink: PortId, address: Address) -> bool {
+    match tables.routes.lookup(address) {
+        Some(Route::Local) => true,
+        Some(Route::Via(id)) => tables.routes.adjacency(id).is_some_and(|to| {
+            let role = tables.ports.get(to.port).map(|port| port.role);
+            to.port != uplink && role.is_some_and(|role| role != PortRole::Uplink)
+        }),
+        None => false,
+    }
+}
+
 fn is_multicast(address: Address) -> bool {
     if address.is_v4() { address.v4_bits() >= 0xe000_0000 } else { address.bits() >> 120 == 0xff }
 }
 
+/// What a packet is to the flow that has its key, which stands in the table as `number`.
+pub(super) fn standing(
+    context: &Context<'_>,
+    flows: &FlowTable,
+    parsed: &Parsed,
+    number: EntryRef,
+) -> Standing {
+    let entry = flows.entry(number);
+    let stale = entry.epoch() != context.tables.epoch;
+    match parsed.kind {
+        L4Kind::Tcp => {
+            let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
+            let peer = flows.entry(number.peer());
+            if opens && TcpState::of(entry.tcp_seen(), peer.tcp_seen()).is_over() {
+                return Standing::Anew;
+            }
+            match (stale || opens) && is_vanished(context.tables, &entry, number) {
+                true if opens && !number.is_reply() => Standing::Anew,
+                true if context.tables.reset_vanished => Standing::Reset,
+                _ => Standing::Continues,
+            }
+        }
+        // A UDP flow follows its service at once: its backend is gone, or its address has become a service's.
+        L4Kind::Udp if stale && is_vanished(context.tables, &entry, number) => Standing::Anew,
+        L4Kind::Udp if stale && entry.service() == ServiceId::NONE && !number.is_reply() => {
+            match context.tables.services.frontend(&frontend_key(&entry.key())) {
+                Some(_) => Standing::Anew,
+                None => Standing::Continues,
+            }
+        }
+        _ => Standing::Continues,
+    }
+}
+
+/// Whether a flow was translated to an endpoint that serves its service no more.
+fn is_vanished(tables: &TableSet, entry: &Entry<'_>, number: EntryRef) -> bool {
+    let endpoint = if number.is_reply() {
+        let key = entry.key();
+        Backend { address: key.source, port: key.source_port }
+    } else {
+        let rewritten = entry.rewritten();
+        Backend { address: rewritten.destination, port: rewritten.destination_port }
+    };
+    entry.service() != ServiceId::NONE && !tables.services.is_serving(entry.service(), endpoint)
+}
+
 /// Whether a packet can be the first of a flow.
-fn may_begin(parsed: &Parsed) -> Result<(), Refusal> {
+pub(super) fn may_begin(parsed: &Parsed) -> Result<(), Refusal> {
     let valid = match parsed.kind {
         L4Kind::Tcp => !TcpSeen::of_flags(parsed.tcp_flags).has(TcpSeen::RST),
         L4Kind::IcmpEcho(IcmpEcho::Reply) => false,
@@ -294,46 +294,6 @@ fn may_begin(parsed: &Parsed) -> Result<(), Refusal> {
         (false, _) => Err(Refusal::Drop(DropReason::FlowInvalid)),
         (true, false) => Ok(()),
     }
-}
-
-/// Chooses a backend, when the destination is a service's.
-fn translate(tables: &TableSet, parsed: &Parsed, key: &FlowKey, hash: u64) -> Result<Target, Refusal> {
-    let has_ports = matches!(parsed.kind, L4Kind::Tcp | L4Kind::Udp | L4Kind::Sctp);
-    if let Some(frontend) = tables.services.frontend(&frontend_key(key)).filter(|_| has_ports) {
-        return match frontend.inside.backends.choose(hash) {
-            Some(backend) => Ok(toward(tables, key, backend, frontend.service)),
-            None if frontend.inside.when_empty == WhenEmpty::Drop => {
-                Err(Refusal::Drop(DropReason::NoBackend))
-            }
-            None => Err(rejection(parsed, DropReason::NoBackend)),
-        };
-    }
-    if tables.services.is_service_address(key.destination) {
-        return Err(rejection(parsed, DropReason::NoService));
-    }
-    Ok(Target { rewritten: *key, service: ServiceId::NONE })
-}
-
-fn toward(tables: &TableSet, key: &FlowKey, backend: &Backend, service: ServiceId) -> Target {
-    let mut rewritten = FlowKey { destination: backend.address, destination_port: backend.port, ..*key };
-    if backend.address == key.source {
-        // Hairpin: the pod would answer itself past us, so it sees its router as the client.
-        rewritten.source =
-            if key.source.is_v4() { tables.gateway.ipv4.into() } else { tables.gateway.ipv6.into() };
-    }
-    Target { rewritten, service }
-}
-
-/// Nobody serves this: the sender learns it at once.
-fn rejection(parsed: &Parsed, reason: DropReason) -> Refusal {
-    match parsed.kind {
-        L4Kind::Tcp => Refusal::Answer(Answer::Reset, reason),
-        _ => Refusal::Answer(Answer::PORT_UNREACHABLE, reason),
-    }
-}
-
-fn frontend_key(key: &FlowKey) -> FrontendKey {
-    FrontendKey { address: key.destination, port: key.destination_port, protocol: key.protocol }
 }
 
 /// The neighbour on the way to an address.

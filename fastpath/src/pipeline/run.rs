@@ -6,7 +6,7 @@ use super::forward::established;
 use super::rate::RateLimit;
 use super::warm::warm;
 use super::{Egress, Nanos, WorkerCounter, WorkerCounters};
-use crate::conntrack::{EntryRef, FlowTable, FlowView, KeyWords, Tracker};
+use crate::conntrack::{AffinityTable, EntryRef, FlowTable, FlowView, KeyWords, Tracker};
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
 use crate::tables::{Address, Adjacency, PortInfo, TableSet};
@@ -24,8 +24,11 @@ const PREFETCH_AHEAD: usize = 4;
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) tracker: Tracker,
+    pub(super) affinity: Arc<AffinityTable>,
     pub(super) icmp_limit: RateLimit,
     pub(super) random: u64,
+    /// This worker's place in the ranges of source ports.
+    pub(super) next_port: u32,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
@@ -74,11 +77,18 @@ type Slots = [Slot; BURST];
 
 impl Pipeline {
     /// For one worker. `seed` is random and its own.
-    pub fn new(flows: Arc<FlowTable>, counters: Arc<WorkerCounters>, seed: u64) -> Self {
+    pub fn new(
+        flows: Arc<FlowTable>,
+        affinity: Arc<AffinityTable>,
+        counters: Arc<WorkerCounters>,
+        seed: u64,
+    ) -> Self {
         Pipeline {
             tracker: Tracker::new(flows),
+            affinity,
             icmp_limit: RateLimit::new(ICMP_PER_SECOND, ICMP_BURST),
             random: seed | 1,
+            next_port: (seed >> 32) as u32,
             counters,
         }
     }

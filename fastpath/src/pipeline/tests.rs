@@ -1,9 +1,13 @@
 //! Packet paths, one module each. Every test says which counters moved; [`Node::check`] says that no other did.
 
 mod addresses_and_neighbours;
+mod affinity;
 mod answers;
 mod established;
 mod fixture;
 mod fragments_and_errors;
+mod frontends;
 mod hostile;
 mod services;
+mod source_ports;
+mod trace;

@@ -7,7 +7,7 @@ pub use mail::{Command, ControlEnd, Mailbox, Reply, mailbox};
 
 use super::counters::{WorkerCounter, WorkerCounters};
 use super::{Handover, Nanos, Pipeline};
-use crate::conntrack::FlowTable;
+use crate::conntrack::{AffinityTable, FlowTable};
 use crate::port::{Burst, Frame, PortId, WorkerId};
 use crate::sync::atomics::Arc;
 use crate::sync::{Reader, Snapshot};
@@ -25,6 +25,8 @@ pub struct WorkerParts<F> {
     pub seed: u64,
     /// The flows of the node.
     pub flows: Arc<FlowTable>,
+    /// Which clients stay with which endpoints.
+    pub affinity: Arc<AffinityTable>,
     /// The tables of the node.
     pub tables: Arc<Snapshot<TableSet>>,
     /// Its membership in the domain of `flows` and `tables`.
@@ -56,7 +58,7 @@ impl<F: Frame> Worker<F> {
     pub fn new(parts: WorkerParts<F>) -> Self {
         Worker {
             id: parts.id,
-            pipeline: Pipeline::new(parts.flows, Arc::clone(&parts.counters), parts.seed),
+            pipeline: Pipeline::new(parts.flows, parts.affinity, Arc::clone(&parts.counters), parts.seed),
             queues: Queues::new(parts.handover, Arc::clone(&parts.counters)),
             tables: parts.tables,
             reader: parts.reader,

@@ -55,6 +55,8 @@ drop_reasons! {
     NoRoute = "no_route": "No route to the destination.",
     NoBackend = "no_backend": "The service has no endpoint that may be used.",
     NoService = "no_service": "The address is a service's, the port is not.",
+    SourceRange = "source_range": "The load balancer address does not admit this source (loadBalancerSourceRanges).",
+    EndpointGone = "endpoint_gone": "The connection's endpoint serves no more; its sender was told by a reset.",
     PortGone = "port_gone": "The port that the frame was to leave by is gone.",
     TooBig = "too_big": "Larger than the MTU of the way out.",
     FragmentWithoutFirst = "fragment_without_first": "A fragment whose datagram's first fragment was not seen.",

@@ -4,10 +4,11 @@ use crate::clock;
 use crate::driver::Driver;
 use crate::plumbing::Plumbing;
 use crate::port::{Numbers, Pending, Port};
+use crate::sync::Sync;
 use crate::worker::{LoadMeter, WorkerError, WorkerHandle};
 use millrace_api::{ObjectError, Pool};
 use millrace_config::{Config, NodeName, PortName};
-use millrace_fastpath::conntrack::FlowTable;
+use millrace_fastpath::conntrack::{AffinityTable, FlowTable};
 use millrace_fastpath::port::{DROP_REASONS, Frame};
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
@@ -32,6 +33,8 @@ pub struct Parts<F> {
     pub domain: Arc<Domain>,
     /// The node's flows.
     pub flows: Arc<FlowTable>,
+    /// Which clients stay with which endpoints.
+    pub affinity: Arc<AffinityTable>,
     /// The workers, in the order of their numbers.
     pub workers: Vec<WorkerHandle<F>>,
     /// Who opens devices.
@@ -51,6 +54,7 @@ pub struct Control<F> {
     pub(crate) tables: Arc<Snapshot<TableSet>>,
     pub(crate) domain: Arc<Domain>,
     pub(crate) flows: Arc<FlowTable>,
+    pub(crate) affinity: Arc<AffinityTable>,
     pub(crate) workers: Vec<WorkerHandle<F>>,
     pub(crate) driver: Box<dyn Driver<F>>,
     pub(crate) plumbing: Box<dyn Plumbing>,
@@ -63,7 +67,10 @@ pub struct Control<F> {
     pub(crate) past_drops: [u64; DROP_REASONS],
     /// Objects and files that could not be used.
     pub(crate) object_errors: Vec<ObjectError>,
+    /// Health checks that cannot be answered.
+    pub(crate) health_errors: Vec<ObjectError>,
     pub(crate) source_synced: bool,
+    pub(crate) sync: Sync,
     pub(crate) started: Instant,
     pub(crate) published_at: Instant,
     /// The last published tables, for reading.
@@ -86,6 +93,7 @@ impl<F: Frame> Control<F> {
             tables: parts.tables,
             domain: parts.domain,
             flows: parts.flows,
+            affinity: parts.affinity,
             load_meter: LoadMeter::new(parts.workers.len(), clock::now()),
             workers: parts.workers,
             driver: parts.driver,
@@ -96,7 +104,9 @@ impl<F: Frame> Control<F> {
             numbers: Numbers::new(),
             past_drops: [0; DROP_REASONS],
             object_errors: Vec::new(),
+            health_errors: Vec::new(),
             source_synced: false,
+            sync: Sync::new(),
             started: now,
             published_at: now,
             current,

@@ -2,7 +2,7 @@
 
 use crate::StartError;
 use crate::drivers::Drivers;
-use crate::flows::flow_table;
+use crate::flows::{affinity_table, flow_table};
 use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
@@ -55,11 +55,13 @@ impl DataPath {
         let memory = PacketMemory::try_new(config)?;
         let domain = Domain::new(places.len());
         let flows = Arc::new(flow_table(&config.flow_table, memory.hugepages, &domain)?);
+        let affinity = Arc::new(affinity_table(config.services.affinity_clients.get())?);
         let model = objects::model(config, node);
         let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(objects::gateway(config)))));
         let supplies = Supplies {
             eal: &memory.eal,
             flows: &flows,
+            affinity: &affinity,
             tables: &tables,
             domain: &domain,
             idle: config.workers.idle,
@@ -74,6 +76,7 @@ impl DataPath {
             tables,
             domain: Arc::clone(&domain),
             flows,
+            affinity,
             workers,
             driver: Box::new(Drivers::new(memory.clone(), domain)),
             plumbing: Box::new(plumbing),

@@ -5,15 +5,16 @@
 //!                                      ├─ node (gateway 169.254.1.1, fe80::1)
 //!   pod B (port 2)  10.0.0.2  fd00::2 ─┘
 //!   service 10.96.0.1 / fd96::1, port 80 ─► pod B, port 8080 (TCP, UDP, SCTP)
+//!   after `add_uplink`: node 192.0.2.1 / 2001:db8::1, the world at port 3
 //! ```
 
-use crate::conntrack::{FlowTable, FlowTableConfig, Line, Timeouts};
+use crate::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
 use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
-    Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, Gateway, Pool, PortInfo, PortRole,
-    Route, ServiceId, TableSet, WhenEmpty,
+    AddressSet, Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, FrontendKind, Gateway,
+    Masquerade, Pool, PortInfo, PortRole, Route, ServiceId, TableSet, WhenEmpty,
 };
 use crate::wire::MacAddr;
 use etherparse::PacketBuilder;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub(super) const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 pub(super) const A: PortId = PortId(1);
 pub(super) const B: PortId = PortId(2);
+pub(super) const UPLINK: PortId = PortId(3);
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const SCTP: u8 = 132;
@@ -62,6 +64,10 @@ pub(super) struct Net {
     pub(super) b: IpAddr,
     pub(super) vip: IpAddr,
     pub(super) gateway: IpAddr,
+    /// The node's own address, once it has an uplink.
+    pub(super) node: IpAddr,
+    /// A client outside of the cluster.
+    pub(super) client: IpAddr,
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -70,8 +76,22 @@ fn ip(text: &str) -> IpAddr {
 
 pub(super) fn families() -> [Net; 2] {
     [
-        Net { a: ip("10.0.0.1"), b: ip("10.0.0.2"), vip: ip("10.96.0.1"), gateway: ip("169.254.1.1") },
-        Net { a: ip("fd00::1"), b: ip("fd00::2"), vip: ip("fd96::1"), gateway: ip("fe80::1") },
+        Net {
+            a: ip("10.0.0.1"),
+            b: ip("10.0.0.2"),
+            vip: ip("10.96.0.1"),
+            gateway: ip("169.254.1.1"),
+            node: ip("192.0.2.1"),
+            client: ip("198.51.100.7"),
+        },
+        Net {
+            a: ip("fd00::1"),
+            b: ip("fd00::2"),
+            vip: ip("fd96::1"),
+            gateway: ip("fe80::1"),
+            node: ip("2001:db8::1"),
+            client: ip("2001:db8:9::7"),
+        },
     ]
 }
 
@@ -86,12 +106,14 @@ impl Node {
         let config = FlowTableConfig { connections, secret: [11, 22, 33, 44], timeouts: Timeouts::default() };
         let memory = Region::from_heap(Line::zeroed(FlowTable::lines(connections)));
         let flows = Arc::new(FlowTable::try_new(config, memory, &domain).unwrap());
+        let memory = Region::from_heap(Line::zeroed(AffinityTable::lines(1024)));
+        let affinity = Arc::new(AffinityTable::try_new(1024, [5, 6, 7, 8], memory).unwrap());
         let counters = Arc::new(WorkerCounters::default());
         let mut reader = domain.register().unwrap();
         reader.online();
         Node {
             tables: tables(),
-            pipeline: Pipeline::new(flows, counters.clone(), 7),
+            pipeline: Pipeline::new(flows, affinity, counters.clone(), 7),
             sink: Sink::default(),
             now: Nanos(1 << 40),
             counters,
@@ -127,6 +149,52 @@ impl Node {
             assert_eq!(self.counters.get(counter), expected, "counter {name}");
         }
         assert_eq!(self.sink.dropped, drops);
+    }
+
+    /// Gives the node an address and a port to the world.
+    pub(super) fn add_uplink(&mut self) {
+        let info = PortInfo { mac: mac_of(UPLINK), mtu: 1500, spoof_check: false, role: PortRole::Uplink };
+        self.tables.ports.insert(UPLINK, info);
+        let id = self.tables.routes.add_adjacency(Adjacency {
+            port: UPLINK,
+            mtu: 1500,
+            destination_mac: mac_of(UPLINK),
+            source_mac: GATEWAY_MAC,
+        });
+        for everything in ["0.0.0.0/0", "::/0"] {
+            self.tables.routes.insert(everything.parse().unwrap(), Route::Via(id));
+        }
+        for net in families() {
+            self.tables.routes.insert(net.node.into(), Route::Local);
+        }
+        let [v4, v6] = families().map(|net| net.node);
+        if let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) {
+            self.tables.masquerade =
+                Masquerade { ipv4: Some(v4), ipv6: Some(v6), first_port: 50_000, last_port: 50_999 };
+        }
+        let ranges = ["10.0.0.0/8", "fd00::/16"].map(|range| range.parse().unwrap());
+        self.tables.pod_ranges = Arc::new(AddressSet::new(ranges));
+    }
+
+    /// Adds a frontend with one backend, pod B's port 8080, and lets `adapt` change it.
+    pub(super) fn add_frontend(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        kind: FrontendKind,
+        adapt: impl Fn(&mut Frontend),
+    ) -> ServiceId {
+        let net = families().into_iter().find(|net| net.b.is_ipv4() == address.is_ipv4()).unwrap();
+        let backend = Backend { address: net.b.into(), port: 8080 };
+        let service = ServiceId(1000 + u32::from(port));
+        for protocol in [TCP, UDP, SCTP] {
+            let key = FrontendKey { address: address.into(), port, protocol };
+            let mut frontend = Frontend { kind, ..Frontend::cluster_ip(service, pool(vec![backend])) };
+            adapt(&mut frontend);
+            self.tables.services.insert(key, frontend);
+        }
+        self.tables.services.set_serving(service, backend, true);
+        service
     }
 
     pub(super) fn answered_drops(&self, reason: DropReason) -> u64 {
@@ -212,6 +280,15 @@ pub(super) struct Packet {
     pub(super) ttl: u8,
     pub(super) flags: &'static str,
     pub(super) payload: usize,
+    /// TCP's numbers, and the window scale option.
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) window: u16,
+    pub(super) scale: Option<u8>,
+    /// SCTP's verification tag, the first chunk's type and flags, and what INIT asks for.
+    pub(super) tag: u32,
+    pub(super) chunk: (u8, u8),
+    pub(super) initiate: Option<u32>,
 }
 
 impl Packet {
@@ -222,7 +299,23 @@ impl Packet {
         protocol: u8,
         ports: (u16, u16),
     ) -> Self {
-        Packet { from, source, destination, protocol, ports, ttl: 64, flags: "S", payload: 10 }
+        Packet {
+            from,
+            source,
+            destination,
+            protocol,
+            ports,
+            ttl: 64,
+            flags: "S",
+            payload: 10,
+            seq: 1000,
+            ack: 2000,
+            window: 4000,
+            scale: None,
+            tag: 0,
+            chunk: (0, 1),
+            initiate: None,
+        }
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -242,11 +335,14 @@ impl Packet {
         match self.protocol {
             UDP => ip.udp(source, destination).write(&mut bytes, &payload).unwrap(),
             TCP => {
-                let mut tcp = ip.tcp(source, destination, 1000, 4000);
+                let mut tcp = ip.tcp(source, destination, self.seq, self.window);
+                if let Some(scale) = self.scale {
+                    tcp = tcp.options(&[etherparse::TcpOptionElement::WindowScale(scale)]).unwrap();
+                }
                 for flag in self.flags.chars() {
                     tcp = match flag {
                         'S' => tcp.syn(),
-                        'A' => tcp.ack(2000),
+                        'A' => tcp.ack(self.ack),
                         'F' => tcp.fin(),
                         'R' => tcp.rst(),
                         _ => panic!("{flag}"),
@@ -258,8 +354,15 @@ impl Packet {
                 let mut sctp = Vec::new();
                 sctp.extend(source.to_be_bytes());
                 sctp.extend(destination.to_be_bytes());
-                sctp.extend([0; 8]);
+                sctp.extend(self.tag.to_be_bytes());
+                sctp.extend([0; 4]);
                 sctp.extend(&payload);
+                if let Some(chunk) = sctp.get_mut(12..14) {
+                    chunk.copy_from_slice(&[self.chunk.0, self.chunk.1]);
+                }
+                if let Some(tag) = self.initiate {
+                    sctp[16..20].copy_from_slice(&tag.to_be_bytes());
+                }
                 let crc = crate::wire::crc32c::crc32c(&sctp);
                 sctp[8..12].copy_from_slice(&crc.to_le_bytes());
                 ip.write(&mut bytes, etherparse::IpNumber(SCTP), &sctp).unwrap();

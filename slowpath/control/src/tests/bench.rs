@@ -2,7 +2,7 @@
 
 use crate::*;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName};
-use millrace_fastpath::conntrack::{FlowTable, FlowTableConfig, Line, Timeouts};
+use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
 use millrace_fastpath::port::{BufferFrame, Burst, PortId, PortQueue, WorkerId};
 use millrace_fastpath::sync::{Domain, Region, Snapshot};
@@ -167,6 +167,8 @@ impl Node {
         let config = FlowTableConfig { connections: 1024, secret: [3; 4], timeouts: Timeouts::default() };
         let memory = Region::from_heap(Line::zeroed(FlowTable::lines(1024)));
         let flows = Arc::new(FlowTable::try_new(config, memory, &domain).unwrap());
+        let memory = Region::from_heap(Line::zeroed(AffinityTable::lines(64)));
+        let affinity = Arc::new(AffinityTable::try_new(64, [5; 4], memory).unwrap());
         let wakers: Vec<Waker> = (0..workers).map(|_| Arc::new(|| {}) as Waker).collect();
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
         for (number, handover) in handover_mesh(&wakers, 64).into_iter().enumerate() {
@@ -177,6 +179,7 @@ impl Node {
                 id,
                 seed: 7 + number as u64,
                 flows: Arc::clone(&flows),
+                affinity: Arc::clone(&affinity),
                 tables: Arc::clone(&tables),
                 reader: domain.register().unwrap(),
                 counters: Arc::clone(&counters),
@@ -203,6 +206,7 @@ impl Node {
             tables,
             domain,
             flows,
+            affinity,
             workers: handles,
             driver: Box::new(MemoryDriver(Arc::clone(&outside))),
             plumbing: Box::new(MemoryPlumbing(Arc::clone(&outside))),

@@ -7,7 +7,7 @@ use crate::StartError;
 use crate::flows::random;
 use millrace_config::Idle;
 use millrace_control::{Load, WorkerHandle, now};
-use millrace_fastpath::conntrack::FlowTable;
+use millrace_fastpath::conntrack::{AffinityTable, FlowTable};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
 use millrace_fastpath::port::WorkerId;
 use millrace_fastpath::sync::{Domain, Snapshot};
@@ -28,6 +28,7 @@ const HANDOVER: usize = 4_096;
 pub(crate) struct Supplies<'a> {
     pub(crate) eal: &'a Eal,
     pub(crate) flows: &'a Arc<FlowTable>,
+    pub(crate) affinity: &'a Arc<AffinityTable>,
     pub(crate) tables: &'a Arc<Snapshot<TableSet>>,
     pub(crate) domain: &'a Arc<Domain>,
     pub(crate) idle: Idle,
@@ -62,6 +63,7 @@ impl Staff {
                 id,
                 seed,
                 flows: Arc::clone(supplies.flows),
+                affinity: Arc::clone(supplies.affinity),
                 tables: Arc::clone(supplies.tables),
                 reader,
                 counters: Arc::clone(&counters),

@@ -1,0 +1,79 @@
+//! Making a flow: an entry for each direction, under a source port that tells its replies from all others.
+
+use super::resolve::{Refusal, neighbour};
+use super::run::{Context, Pipeline};
+use super::service::Target;
+use crate::conntrack::{EntryFlags, EntryRef, FlowKey, NewFlow, NotTracked, Verdict};
+use crate::port::DropReason;
+use crate::tables::Masquerade;
+use crate::wire::IpProtocol;
+
+/// How many source ports are tried for a flow.
+const ATTEMPTS: u32 = 128;
+/// Source ports that are taken in place of a sender's own that is taken: all but the privileged.
+const UNPRIVILEGED: Masquerade = Masquerade { ipv4: None, ipv6: None, first_port: 1024, last_port: u16::MAX };
+
+impl Pipeline {
+    /// Makes the flow of a packet, both directions.
+    pub(super) fn track(
+        &mut self,
+        context: &Context<'_>,
+        key: &FlowKey,
+        target: &Target,
+    ) -> Result<EntryRef, Refusal> {
+        let tables = context.tables;
+        let (forward, out) = neighbour(tables, target.rewritten.destination)?;
+        let (back, _) = neighbour(tables, key.source)?;
+        let verdict = |rewritten, adjacency, arrival| Verdict {
+            rewritten,
+            adjacency,
+            arrival,
+            service: target.service,
+            epoch: tables.epoch,
+            flags: EntryFlags::default(),
+        };
+        let ports = if target.masqueraded { &tables.masquerade } else { &UNPRIVILEGED };
+        let mut rewritten = target.rewritten;
+        let mut searching = target.masqueraded;
+        for _ in 0..ATTEMPTS {
+            if searching && !self.next_source_port(ports, &mut rewritten) {
+                continue;
+            }
+            let flow = NewFlow {
+                key: *key,
+                original: verdict(rewritten, forward, context.arrival),
+                reply: Some(verdict(key.reversed(), back, out.port)),
+            };
+            match self.tracker.insert(&flow, context.now.ticks()) {
+                Ok(number) => {
+                    if let Some(backend) = target.binds {
+                        let now = context.now.ticks();
+                        self.affinity.keep(target.service, key.source, backend.digest(), now);
+                    }
+                    return Ok(number);
+                }
+                Err(NotTracked::Exists(number)) => return Ok(number),
+                Err(NotTracked::Contended) => {}
+                Err(NotTracked::Full) => return Err(Refusal::Drop(DropReason::FlowTableFull)),
+                Err(NotTracked::ReplyTaken) => searching = true,
+            }
+        }
+        Err(Refusal::Drop(DropReason::NoSourcePort))
+    }
+
+    /// Gives the key the next source port on this worker's way through the range; false when replies to it would be
+    /// another flow's. The way begins at a secret place for every destination (RFC 6056, section 3.3.3), so ports
+    /// cannot be guessed, and are used again as late as possible.
+    fn next_source_port(&mut self, ports: &Masquerade, key: &mut FlowKey) -> bool {
+        let table = self.tracker.table();
+        let begin = FlowKey { source_port: 0, ..*key }.words().hash(table.secret());
+        key.source_port = ports.port((begin as u32 >> 1).wrapping_add(self.next_port));
+        self.next_port = self.next_port.wrapping_add(1);
+        if matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6) {
+            key.destination_port = key.source_port;
+        }
+        // A look costs less than an insertion that fails.
+        let reply = key.reversed().words();
+        table.find(&reply, reply.hash(table.secret())).is_none()
+    }
+}
