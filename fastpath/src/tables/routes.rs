@@ -56,6 +56,15 @@ impl RouteTable {
         }
     }
 
+    /// The route of this very prefix, whatever other prefixes hold its addresses. Host bits are ignored.
+    pub fn get(&self, prefix: IpNet) -> Option<Route> {
+        match prefix.trunc() {
+            net if net.prefix_len() == net.max_prefix_len() => self.hosts.get(&net.addr().into()).copied(),
+            IpNet::V4(net) => self.v4.get(&net).copied(),
+            IpNet::V6(net) => self.v6.get(&net).copied(),
+        }
+    }
+
     /// Adds or replaces the route of a prefix; gives the former one. Host bits of the prefix are ignored.
     pub fn insert(&mut self, prefix: IpNet, route: Route) -> Option<Route> {
         match prefix.trunc() {

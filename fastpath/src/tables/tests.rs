@@ -160,6 +160,24 @@ fn a_service_address_is_known_as_long_as_one_of_its_ports_is() {
 }
 
 #[test]
+fn a_prefix_has_its_own_route_or_none_whatever_holds_it() {
+    let mut routes = RouteTable::default();
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    for wide in ["10.0.0.0/8", "fd00::/16"] {
+        routes.insert(net(wide), Route::Local);
+    }
+    for inner in ["10.0.0.0/9", "10.0.0.1/32", "fd00::/64", "fd00::1/128"] {
+        assert_eq!(routes.get(net(inner)), None, "{inner}");
+        let via = Route::Via(AdjacencyId(1));
+        routes.insert(net(inner), via);
+        assert_eq!(routes.get(net(inner)), Some(via), "{inner}");
+        assert_eq!(routes.remove(net(inner)), Some(via));
+        assert_eq!(routes.get(net(inner)), None, "{inner}");
+    }
+    assert_eq!(routes.get(net("10.1.2.3/8")), Some(Route::Local), "host bits do not count");
+}
+
+#[test]
 fn a_removed_adjacency_leaves_its_number_for_the_next() {
     let mut routes = RouteTable::default();
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);

@@ -141,7 +141,7 @@ fn a_service_answers_at_each_cluster_ip_with_endpoints_of_its_family() {
     assert_eq!(backends(&tables, "10.96.0.1"), ["10.0.0.1 8080"]);
     assert_eq!(backends(&tables, "fd96::1"), ["fd00::1 8080"]);
     assert_eq!(tables.services.len(), 2);
-    let view = model.service(&name("web"), &tables).unwrap();
+    let view = model.service(&name("web")).unwrap();
     assert_eq!(view.ports[0].endpoints.len(), 2);
     assert!(view.ports[0].endpoints.iter().all(|endpoint| endpoint.usable));
     let id = frontend(&tables, "10.96.0.1", 6, 80).unwrap().service;

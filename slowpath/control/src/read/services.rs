@@ -11,12 +11,12 @@ use std::sync::Arc;
 impl<F: Frame> Control<F> {
     /// All services with a frontend on this node.
     pub fn list_services(&self) -> ServiceList {
-        ServiceList { services: self.model.services(&self.current).map(service).collect() }
+        ServiceList { services: self.model.services().map(service).collect() }
     }
 
     /// One service, if it has a frontend on this node.
     pub fn show_service(&self, namespace: &str, name: &str) -> Option<Service> {
-        self.model.service(&ObjectName::new(namespace, name), &self.current).map(service)
+        self.model.service(&ObjectName::new(namespace, name)).map(service)
     }
 
     pub(super) fn service_name(&self, service: ServiceId) -> Option<String> {

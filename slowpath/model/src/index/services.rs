@@ -55,9 +55,10 @@ impl ServiceIndex {
         self.dirty.insert(service);
     }
 
-    /// Everything is to be looked at again: this node has moved.
-    pub(crate) fn touch_all(&mut self) {
-        self.dirty.extend(self.services.keys().cloned());
+    /// Some services are to be looked at again: this node has changed.
+    pub(crate) fn touch(&mut self, is_touched: impl Fn(&Service) -> bool) {
+        let touched = self.services.values().filter(|service| is_touched(service));
+        self.dirty.extend(touched.map(|service| service.name.clone()));
     }
 
     /// The slices of a service that count, in the order of their names.
@@ -109,12 +110,4 @@ pub(crate) fn counted<'a>(
         }
     }
     found
-}
-
-/// The same without the slices.
-pub(crate) fn endpoints_of<'a>(
-    slices: &[&'a EndpointSlice],
-    port: &ServicePort,
-) -> BTreeMap<Backend, &'a Endpoint> {
-    counted(slices, port).into_iter().map(|(backend, mention)| (backend, mention.endpoint)).collect()
 }

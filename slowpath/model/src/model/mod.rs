@@ -3,19 +3,18 @@
 mod routes;
 mod services;
 
-use crate::endpoints::Policy;
 use crate::health::HealthChecks;
 use crate::incoming::{Incoming, Seen};
-use crate::index::{AddressIndex, ServiceIndex};
-use crate::object::{Kind, Namespace, Node, Object, ObjectName, TrafficPolicy};
+use crate::index::{AddressIndex, Moved, NodeIndex, ServiceIndex};
+use crate::object::{Kind, Namespace, Node, Object, ObjectName};
 use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
-use millrace_fastpath::tables::{Balancing, Gateway, Masquerade, TableSet};
+use millrace_fastpath::tables::{AddressSet, Balancing, Gateway, Masquerade, TableSet};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::sync::Arc;
 
-pub(crate) use services::Programmed;
+pub(crate) use services::{ClaimKey, Programmed, sets_of};
 
 /// What does not change while the model lives.
 #[derive(Clone, Debug)]
@@ -58,7 +57,7 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) services: ServiceIndex,
     pub(crate) addresses: AddressIndex,
-    nodes: BTreeMap<ObjectName, Node>,
+    pub(crate) nodes: NodeIndex,
     namespaces: BTreeMap<ObjectName, Namespace>,
     pub(crate) programmed: Programmed,
     pub(crate) health: HealthChecks,
@@ -66,26 +65,25 @@ pub struct Model {
     pub(crate) seen: Seen,
     routes: routes::Routes,
     tables: TableSet,
-    /// Set when this node's own addresses changed.
-    node_moved: bool,
 }
 
 impl Model {
     /// A model of a cluster of which nothing is known yet.
     pub fn new(config: ModelConfig) -> Self {
+        let (first_port, last_port) = config.masquerade_ports;
+        let masquerade = Masquerade { first_port, last_port, ..Masquerade::default() };
+        let reset_vanished = config.reset_vanished;
         Model {
-            tables: TableSet::empty(config.gateway),
+            tables: TableSet { masquerade, reset_vanished, ..TableSet::empty(config.gateway) },
             services: ServiceIndex::default(),
             addresses: AddressIndex::default(),
-            nodes: BTreeMap::new(),
+            nodes: NodeIndex::new(config.node.clone()),
             namespaces: BTreeMap::new(),
             programmed: Programmed::default(),
             health: HealthChecks::default(),
             incoming: Incoming::default(),
             seen: Seen::default(),
             routes: routes::Routes::default(),
-            // The gateway's addresses are this node's from the beginning.
-            node_moved: true,
             config,
         }
     }
@@ -97,7 +95,10 @@ impl Model {
             Object::Pod(pod) => self.addresses.apply_pod(pod),
             Object::Service(service) => self.services.apply_service(service),
             Object::EndpointSlice(slice) => self.services.apply_slice(slice),
-            Object::Node(node) => self.apply_node(node),
+            Object::Node(node) => {
+                let moved = self.nodes.apply(node);
+                self.follow_node(moved);
+            }
             Object::Namespace(namespace) => {
                 self.namespaces.insert(namespace.name.clone(), namespace);
             }
@@ -112,9 +113,8 @@ impl Model {
             Kind::Service => self.services.delete_service(name),
             Kind::EndpointSlice => self.services.delete_slice(name),
             Kind::Node => {
-                let before = self.own_place();
-                self.nodes.remove(name);
-                self.note_move(before);
+                let moved = self.nodes.delete(name);
+                self.follow_node(moved);
             }
             Kind::Namespace => {
                 self.namespaces.remove(name);
@@ -154,7 +154,8 @@ impl Model {
 
     /// Whether anything changed since the last compilation that tables may depend on.
     pub fn has_changes(&self) -> bool {
-        self.node_moved || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
+        let nodes = self.nodes.addresses_changed || self.nodes.ranges_changed;
+        nodes || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
     }
 
     /// The tables for what is known now. The cost is that of what changed since the last time; the rest is shared
@@ -164,6 +165,7 @@ impl Model {
             return self.tables.clone();
         }
         self.compile_health();
+        self.compile_nodes();
         let routes_stale = self.compile_routes();
         let services_stale = self.compile_services();
         if routes_stale || services_stale {
@@ -174,37 +176,28 @@ impl Model {
         self.tables.clone()
     }
 
-    fn apply_node(&mut self, node: Node) {
-        let before = self.own_place();
-        self.nodes.insert(node.name.clone(), node);
-        self.note_move(before);
-    }
-
     pub(crate) fn own_node(&self) -> Option<&Node> {
-        self.nodes.get(&ObjectName::cluster_wide(self.config.node.clone()))
+        self.nodes.own()
     }
 
-    /// How endpoints are chosen for a kind of traffic.
-    pub(crate) fn policy(&self, traffic: TrafficPolicy) -> Policy<'_> {
-        let zone = self.own_node().and_then(|node| node.zone.as_deref());
-        Policy { node: &self.config.node, zone, traffic }
-    }
-
-    /// What other compilations depend on of this node.
-    fn own_place(&self) -> Option<(Option<String>, Vec<IpAddr>)> {
-        self.own_node().map(|node| (node.zone.clone(), node.addresses.clone()))
-    }
-
-    fn note_move(&mut self, before: Option<(Option<String>, Vec<IpAddr>)>) {
-        let after = self.own_place();
-        if before == after {
-            return;
+    /// Has the services looked at again whose tables depend on what has changed of this node.
+    fn follow_node(&mut self, moved: Moved) {
+        if moved.zone {
+            self.services.touch(|_| true);
+        } else if moved.addresses {
+            self.services.touch(|service| service.ports.iter().any(|port| port.node_port.is_some()));
         }
-        self.node_moved = true;
-        let zone =
-            |place: &Option<(Option<String>, Vec<IpAddr>)>| place.as_ref().and_then(|(zone, _)| zone.clone());
-        if zone(&before) != zone(&after) {
-            self.services.touch_all();
+    }
+
+    /// What new flows need to know of nodes. Flows that are there keep their source.
+    fn compile_nodes(&mut self) {
+        if self.nodes.addresses_changed {
+            let (ipv4, ipv6) = self.nodes.primary_addresses();
+            self.tables.masquerade = Masquerade { ipv4, ipv6, ..self.tables.masquerade };
+        }
+        if std::mem::take(&mut self.nodes.ranges_changed) {
+            let ranges = self.config.pod_ranges.iter().copied().chain(self.nodes.pod_ranges());
+            self.tables.pod_ranges = Arc::new(AddressSet::new(ranges));
         }
     }
 
@@ -213,7 +206,7 @@ impl Model {
             Kind::Pod => self.addresses.pods.keys().cloned().collect(),
             Kind::Service => self.services.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.services.slices.keys().cloned().collect(),
-            Kind::Node => self.nodes.keys().cloned().collect(),
+            Kind::Node => self.nodes.nodes.keys().cloned().collect(),
             Kind::Namespace => self.namespaces.keys().cloned().collect(),
         }
     }
@@ -223,7 +216,7 @@ impl Model {
             Kind::Pod => self.addresses.pods.len(),
             Kind::Service => self.services.services.len(),
             Kind::EndpointSlice => self.services.slices.len(),
-            Kind::Node => self.nodes.len(),
+            Kind::Node => self.nodes.nodes.len(),
             Kind::Namespace => self.namespaces.len(),
         }
     }

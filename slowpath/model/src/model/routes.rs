@@ -4,7 +4,7 @@ use super::Model;
 use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
-use millrace_fastpath::tables::{Adjacency, AdjacencyId, PortInfo, Route, RouteTable};
+use millrace_fastpath::tables::{Adjacency, AdjacencyId, PortInfo, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -33,7 +33,7 @@ impl Model {
         for id in std::mem::take(&mut self.addresses.dirty) {
             stale |= self.compile_port(id, &mut touched);
         }
-        if std::mem::take(&mut self.node_moved) {
+        if std::mem::take(&mut self.nodes.addresses_changed) {
             let local = self.local_addresses();
             touched.extend(local.symmetric_difference(&self.routes.local).copied());
             self.routes.local = local;
@@ -110,7 +110,7 @@ impl Model {
             None => self.routes.local.contains(&prefix).then_some(Route::Local),
         };
         let routes = &mut self.tables.routes;
-        let before = exact(routes, prefix);
+        let before = routes.get(prefix);
         if before == wanted {
             return false;
         }
@@ -126,15 +126,6 @@ impl Model {
     /// The gateway's addresses, and those of this node.
     fn local_addresses(&self) -> BTreeSet<IpNet> {
         let gateway = [IpAddr::V4(self.config.gateway.ipv4), IpAddr::V6(self.config.gateway.ipv6)];
-        let node = self.own_node().map_or(&[][..], |node| &node.addresses);
-        gateway.iter().chain(node).map(|&address| IpNet::from(address)).collect()
+        gateway.iter().chain(self.nodes.own_addresses()).map(|&address| IpNet::from(address)).collect()
     }
-}
-
-/// The route of this very prefix.
-fn exact(routes: &mut RouteTable, prefix: IpNet) -> Option<Route> {
-    // The table has no exact look-up for readers, who never need one.
-    let route = routes.remove(prefix)?;
-    routes.insert(prefix, route);
-    Some(route)
 }

@@ -1,33 +1,33 @@
 //! From the model to the views.
 
 use super::{
-    EndpointView, FrontendView, PoolView, ServicePortView, ServiceView, SliceView, WhyNoEndpoints, WhyNot,
-    WhyUnused,
+    EndpointView, FrontendView, PoolView, ServicePortName, ServicePortView, ServiceView, SliceView,
+    WhyNoEndpoints, WhyNot, WhyUnused,
 };
 use crate::endpoints::choose;
 use crate::index::{Mention, counted, mentions};
-use crate::model::Model;
+use crate::model::{ClaimKey, Model, sets_of};
 use crate::object::{AddressFamily, EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
-use millrace_fastpath::tables::{Backend, FrontendKey, TableSet};
+use millrace_fastpath::tables::{Backend, Frontend, Pool, ServiceId};
 use std::collections::BTreeMap;
 
 /// For each endpoint that counts: whether it is in the cluster set and in the local set.
 type Standings = BTreeMap<Backend, [Result<(), WhyNot>; 2]>;
 
 impl Model {
-    /// Services with a frontend on this node, as in `tables`, which this model has compiled.
-    pub fn services<'a>(&'a self, tables: &'a TableSet) -> impl Iterator<Item = ServiceView> + 'a {
+    /// Services with a frontend on this node. Frontends are those of the last compilation.
+    pub fn services(&self) -> impl Iterator<Item = ServiceView> + '_ {
         let served = self.services.services.values().filter(|service| service.is_served());
-        served.map(|service| self.view(service, tables))
+        served.map(|service| self.view(service))
     }
 
     /// One service, if it has a frontend on this node.
-    pub fn service(&self, name: &ObjectName, tables: &TableSet) -> Option<ServiceView> {
+    pub fn service(&self, name: &ObjectName) -> Option<ServiceView> {
         let service = self.services.services.get(name).filter(|service| service.is_served())?;
-        Some(self.view(service, tables))
+        Some(self.view(service))
     }
 
-    fn view(&self, service: &Service, tables: &TableSet) -> ServiceView {
+    fn view(&self, service: &Service) -> ServiceView {
         ServiceView {
             name: service.name.clone(),
             kind: service.kind,
@@ -36,17 +36,22 @@ impl Model {
             affinity_seconds: service.affinity_seconds,
             source_ranges: service.source_ranges.clone(),
             health_check_node_port: service.health_check_node_port,
-            ports: service.ports.iter().map(|port| self.port_view(service, port, tables)).collect(),
+            ports: service.ports.iter().map(|port| self.port_view(service, port)).collect(),
         }
     }
 
-    fn port_view(&self, service: &Service, port: &ServicePort, tables: &TableSet) -> ServicePortView {
+    fn port_view(&self, service: &Service, port: &ServicePort) -> ServicePortView {
         let naming: Vec<&EndpointSlice> = self.services.slices_naming(&service.name).collect();
         let slices: Vec<SliceView> = naming.iter().map(|slice| slice_view(slice, port)).collect();
-        let frontends = self.frontend_views(service, port, tables);
+        let id = self.programmed.ids.get(&ServicePortName {
+            service: service.name.clone(),
+            port: port.name.clone(),
+            protocol: port.protocol,
+        });
+        let frontends = self.frontend_views(service, id);
         let endpoints = self.endpoint_views(service, port, &frontends);
         ServicePortView {
-            id: None,
+            id,
             name: port.name.clone(),
             protocol: port.protocol,
             port: port.port,
@@ -57,29 +62,31 @@ impl Model {
         }
     }
 
-    fn frontend_views(&self, service: &Service, port: &ServicePort, tables: &TableSet) -> Vec<FrontendView> {
-        let view = |&address: &std::net::IpAddr| {
-            let protocol = port.protocol.number();
-            let key = FrontendKey { address: address.into(), port: port.port, protocol };
-            let frontend = tables.services.frontend(&key)?;
-            let pool = |pool: &millrace_fastpath::tables::Pool, set| PoolView {
-                set,
-                usable: pool.backends.backends().len(),
-                when_empty: pool.when_empty,
-            };
-            Some(FrontendView {
-                kind: frontend.kind,
-                address,
-                port: port.port,
-                inside: pool(&frontend.inside, service.internal_policy),
-                outside: pool(&frontend.outside, service.internal_policy),
-                keeps_client: frontend.keeps_client,
-                restricted: frontend.sources.is_some(),
-                held_by: None,
-                contested_by: Vec::new(),
-            })
-        };
-        service.cluster_ips.iter().filter_map(view).collect()
+    /// Where a port wants to answer, in the order of kinds.
+    fn frontend_views(&self, service: &Service, id: Option<ServiceId>) -> Vec<FrontendView> {
+        let planned = self.programmed.frontends(&service.name);
+        let of_port = planned.filter(|(_, frontend)| Some(frontend.service) == id);
+        let mut views: Vec<FrontendView> =
+            of_port.map(|(key, frontend)| self.frontend_view(service, key, frontend)).collect();
+        views.sort_by_key(|view| (view.kind, view.address, view.port));
+        views
+    }
+
+    fn frontend_view(&self, service: &Service, key: &ClaimKey, frontend: &Frontend) -> FrontendView {
+        let [inside, outside] = sets_of(service, frontend.kind);
+        let others = self.programmed.claims.of(key).filter(|name| **name != service.name);
+        let holder = self.programmed.holder(key).filter(|holder| holder.service != service.name);
+        FrontendView {
+            kind: frontend.kind,
+            address: key.address,
+            port: key.port,
+            inside: pool_view(&frontend.inside, inside),
+            outside: pool_view(&frontend.outside, outside),
+            keeps_client: frontend.keeps_client,
+            restricted: frontend.sources.is_some(),
+            held_by: holder.cloned(),
+            contested_by: others.cloned().collect(),
+        }
     }
 
     /// Every mention of an endpoint, in the order of the slices.
@@ -128,7 +135,7 @@ impl Model {
             let endpoints: Vec<_> = members.iter().map(|mention| mention.endpoint).collect();
             let served = service.serves(family);
             let [cluster, local] = [TrafficPolicy::Cluster, TrafficPolicy::Local]
-                .map(|traffic| choose(&endpoints, self.policy(traffic)).standings);
+                .map(|traffic| choose(&endpoints, self.nodes.policy(traffic)).standings);
             for ((mention, cluster), local) in members.into_iter().zip(cluster).zip(local) {
                 let explain = |standing: Result<(), _>| match served {
                     true => standing.map_err(|reason| WhyNot::new(reason, mention.endpoint)),
@@ -156,6 +163,10 @@ fn standing(
             (Err(WhyNot::DuplicateOf { slice: slice.clone() }), Err(WhyNot::DuplicateOf { slice }))
         }
     }
+}
+
+fn pool_view(pool: &Pool, set: TrafficPolicy) -> PoolView {
+    PoolView { set, usable: pool.backends.backends().len(), when_empty: pool.when_empty }
 }
 
 fn slice_view(slice: &EndpointSlice, port: &ServicePort) -> SliceView {

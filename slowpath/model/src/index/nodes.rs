@@ -1,0 +1,102 @@
+//! Nodes, and what of this one others depend on.
+
+use crate::endpoints::Policy;
+use crate::object::{Node, ObjectName, TrafficPolicy};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// All nodes, and whether something that tables depend on has changed.
+#[derive(Debug)]
+pub(crate) struct NodeIndex {
+    us: String,
+    pub(crate) nodes: BTreeMap<ObjectName, Node>,
+    /// This node's addresses have changed.
+    pub(crate) addresses_changed: bool,
+    /// Some node's range of pods has changed.
+    pub(crate) ranges_changed: bool,
+}
+
+/// What of this node has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Moved {
+    pub(crate) addresses: bool,
+    pub(crate) zone: bool,
+}
+
+impl NodeIndex {
+    /// No node is known, and nothing that follows from that is in the tables.
+    pub(crate) fn new(us: String) -> Self {
+        NodeIndex { us, nodes: BTreeMap::new(), addresses_changed: true, ranges_changed: true }
+    }
+
+    pub(crate) fn apply(&mut self, node: Node) -> Moved {
+        let name = node.name.clone();
+        self.change(name, Some(node))
+    }
+
+    pub(crate) fn delete(&mut self, name: &ObjectName) -> Moved {
+        self.change(name.clone(), None)
+    }
+
+    fn change(&mut self, name: ObjectName, node: Option<Node>) -> Moved {
+        let is_us = self.is_us(&name);
+        let before = match &node {
+            Some(node) => self.nodes.insert(name.clone(), node.clone()),
+            None => self.nodes.remove(&name),
+        };
+        let (before, after) = (before.as_ref(), node.as_ref());
+        let addresses = |node: Option<&Node>| node.map(|node| node.addresses.clone()).unwrap_or_default();
+        let ranges = |node: Option<&Node>| node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        let zone = |node: Option<&Node>| node.and_then(|node| node.zone.clone());
+        self.ranges_changed |= ranges(before) != ranges(after);
+        let moved = Moved {
+            addresses: is_us && addresses(before) != addresses(after),
+            zone: is_us && zone(before) != zone(after),
+        };
+        self.addresses_changed |= moved.addresses;
+        moved
+    }
+
+    fn is_us(&self, name: &ObjectName) -> bool {
+        name.namespace.is_empty() && name.name == self.us
+    }
+
+    /// This node, if it is known.
+    pub(crate) fn own(&self) -> Option<&Node> {
+        self.nodes.get(&ObjectName::cluster_wide(self.us.clone()))
+    }
+
+    /// This node's addresses, `InternalIP` before `ExternalIP`.
+    pub(crate) fn own_addresses(&self) -> &[IpAddr] {
+        self.own().map_or(&[], |node| &node.addresses)
+    }
+
+    /// This node's primary addresses: the first of each family.
+    pub(crate) fn primary_addresses(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let v4 = |address: &IpAddr| if let IpAddr::V4(ip) = address { Some(*ip) } else { None };
+        let v6 = |address: &IpAddr| if let IpAddr::V6(ip) = address { Some(*ip) } else { None };
+        let addresses = self.own_addresses();
+        (addresses.iter().find_map(v4), addresses.iter().find_map(v6))
+    }
+
+    /// This node's addresses that one of these ranges holds; its primary ones, if there are no ranges.
+    pub(crate) fn selected_addresses(&self, ranges: &[IpNet]) -> Vec<IpAddr> {
+        if ranges.is_empty() {
+            let (v4, v6) = self.primary_addresses();
+            return v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect();
+        }
+        let is_selected = |address: &IpAddr| ranges.iter().any(|range| range.contains(address));
+        self.own_addresses().iter().copied().filter(is_selected).collect()
+    }
+
+    /// The ranges of all nodes' pods.
+    pub(crate) fn pod_ranges(&self) -> impl Iterator<Item = IpNet> {
+        self.nodes.values().flat_map(|node| &node.pod_cidrs).copied()
+    }
+
+    /// How this node chooses endpoints for a kind of traffic.
+    pub(crate) fn policy(&self, traffic: TrafficPolicy) -> Policy<'_> {
+        Policy { node: &self.us, zone: self.own().and_then(|node| node.zone.as_deref()), traffic }
+    }
+}
