@@ -9,12 +9,15 @@
 mod clock;
 mod control;
 mod driver;
+mod histogram;
 pub mod link;
 mod plumbing;
 mod port;
+mod progress;
 mod publish;
 mod read;
 mod serve;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -22,8 +25,11 @@ mod worker;
 pub use clock::now;
 pub use control::{Control, Parts};
 pub use driver::{Device, Driver, Link, OpenRequest, Opened, Refusal};
+pub use histogram::Histogram;
 pub use plumbing::{KernelPlumbing, Plumbing, Site};
 pub use port::{PortError, Step};
+pub use progress::{Progress, ProxyHealth, STALLED};
 pub use read::WorkerReading;
 pub use serve::{Busy, ControlHandle, ControlLoop};
+pub use sync::{HealthChecks, SyncReading};
 pub use worker::{Load, WorkerError, WorkerHandle};

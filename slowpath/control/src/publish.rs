@@ -35,9 +35,16 @@ impl<F: Frame> Control<F> {
 
     /// The same without looking at ports that wait for pods.
     pub(crate) fn compile(&mut self) {
+        let (began, changed) = (Instant::now(), self.model.has_changes());
+        let incoming = self.model.take_incoming();
         self.current = self.model.compile();
         self.tables.publish(Box::new(self.current.clone()));
         self.published_at = Instant::now();
+        self.sync.note(began, changed, &incoming, &self.model);
+        // Before everything is known, an absent endpoint means nothing.
+        if self.source_synced {
+            self.sync.tell_checks(&self.model);
+        }
     }
 
     /// Tells the model of a port; workers do not see it yet.

@@ -1,6 +1,7 @@
 //! The control thread.
 
 use crate::control::Control;
+use crate::progress::Progress;
 use millrace_fastpath::port::Frame;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -29,11 +30,12 @@ enum Message<F> {
 /// Hands work to the control thread, from any thread.
 pub struct ControlHandle<F> {
     inbox: SyncSender<Message<F>>,
+    progress: Progress,
 }
 
 impl<F> Clone for ControlHandle<F> {
     fn clone(&self) -> Self {
-        ControlHandle { inbox: self.inbox.clone() }
+        ControlHandle { inbox: self.inbox.clone(), progress: self.progress.clone() }
     }
 }
 
@@ -50,6 +52,7 @@ impl<F: Frame + 'static> ControlHandle<F> {
 
     /// Runs a change of the model on the control thread and publishes it within 5 ms. Waits while the inbox is full.
     pub fn change(&self, change: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
+        self.progress.note_queued(Instant::now());
         self.inbox.send(Message::Change(Box::new(change))).map_err(|_| Busy)
     }
 
@@ -69,11 +72,13 @@ impl<F: Frame + 'static> ControlLoop<F> {
     /// A loop around `control`, and the handle to it.
     pub fn new(control: Control<F>) -> (Self, ControlHandle<F>) {
         let (sender, inbox) = sync_channel(WAITING);
-        (ControlLoop { control, inbox }, ControlHandle { inbox: sender })
+        let progress = control.progress();
+        (ControlLoop { control, inbox }, ControlHandle { inbox: sender, progress })
     }
 
     /// Works until it is told to stop; gives the state back.
     pub fn run(mut self) -> Control<F> {
+        let progress = self.control.progress();
         let mut next_tick = Instant::now() + TICK;
         // When the changes applied until now are to be published.
         let mut due: Option<Instant> = None;
@@ -89,6 +94,7 @@ impl<F: Frame + 'static> ControlLoop<F> {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return self.control,
             }
             let now = Instant::now();
+            progress.note_beat(now);
             if due.is_some_and(|due| due <= now) {
                 self.control.publish();
                 due = None;

@@ -22,7 +22,7 @@ impl<F: Frame> Control<F> {
                 place: directory.display().to_string(),
                 synced: self.source_synced,
                 objects: self.model.objects() as u64,
-                errors: (self.object_errors.len() + self.pending.len()) as u64,
+                errors: (self.object_errors.len() + self.health_errors.len() + self.pending.len()) as u64,
             },
             ports_up: self.ports_up() as u64,
             ports: self.ports.len() as u64,
@@ -62,7 +62,7 @@ impl<F: Frame> Control<F> {
         self.published_at.elapsed()
     }
 
-    /// Objects, files and configured ports that cannot be used.
+    /// Objects, files and configured ports that cannot be used, and health checks that cannot be answered.
     pub fn object_errors(&self) -> ObjectErrorList {
         let ports = self.pending.iter().map(|pending| ObjectError {
             file: "configuration".to_owned(),
@@ -70,7 +70,8 @@ impl<F: Frame> Control<F> {
             reason: pending.error.to_string(),
             ..ObjectError::default()
         });
-        ObjectErrorList { errors: self.object_errors.iter().cloned().chain(ports).collect() }
+        let objects = self.object_errors.iter().chain(&self.health_errors).cloned();
+        ObjectErrorList { errors: objects.chain(ports).collect() }
     }
 
     /// Whether everything that the source had at the start is in the tables.
