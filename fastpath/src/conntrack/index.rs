@@ -106,10 +106,12 @@ impl<'a> Index<'a> {
     /// The live entry of a key; `is_key` compares in full.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_key: impl Fn(EntryRef) -> bool) -> Option<EntryRef> {
-        self.slots(hash).find_map(|slot| {
-            let value = self.load(slot);
-            let entry = live_entry(value).filter(|_| value >> 32 == hash >> 32)?;
-            is_key(entry).then_some(entry)
+        self.both(hash).find_map(|bucket| {
+            self.tagged(bucket, hash).find_map(|slot| {
+                let value = self.load(slot);
+                let entry = live_entry(value).filter(|_| value >> 32 == hash >> 32)?;
+                is_key(entry).then_some(entry)
+            })
         })
     }
 
@@ -155,7 +157,9 @@ impl<'a> Index<'a> {
     }
 
     fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {
-        self.slots(hash).find(|&slot| self.load(slot) == EMPTY && self.swap(slot, EMPTY, value))
+        self.both(hash).find_map(|bucket| {
+            self.places(bucket, |word| word == EMPTY).find(|&slot| self.swap(slot, EMPTY, value))
+        })
     }
 
     /// Moves one entry of the two buckets of a hash to that entry's other bucket, if any has room there.
@@ -181,37 +185,70 @@ impl<'a> Index<'a> {
 
     /// Looks for rivals of a claim. `None`: the claim stands.
     fn settle(&self, hash: u64, claim: Claim, is_key: impl Fn(EntryRef) -> bool) -> Option<Inserted> {
-        let once_more = self.slots(hash).take(Line::WORDS);
-        for slot in self.slots(hash).chain(once_more).filter(|&slot| slot != claim.slot) {
-            loop {
-                let value = self.load(slot);
-                let Some(entry) = entry_of(value).filter(|_| value >> 32 == hash >> 32) else { break };
-                if !is_key(entry) {
-                    break;
-                }
-                if value & PENDING == 0 {
-                    return Some(Inserted::Exists(entry));
-                }
-                if slot < claim.slot {
-                    return Some(Inserted::Contended);
-                }
-                if self.swap(slot, value, EMPTY) {
-                    break;
+        let once_more = self.both(hash).take(1);
+        for bucket in self.both(hash).chain(once_more) {
+            for slot in self.tagged(bucket, hash).filter(|&slot| slot != claim.slot) {
+                if let Some(lost) = self.settle_with(slot, hash, claim, &is_key) {
+                    return Some(lost);
                 }
             }
         }
         None
     }
 
-    /// The slots of a key in the order of search. With one bucket in all, both choices are the same.
-    #[inline]
-    fn slots(&self, hash: u64) -> impl Iterator<Item = Slot> + use<> {
+    /// Settles with whoever is in one slot.
+    fn settle_with(
+        &self,
+        slot: Slot,
+        hash: u64,
+        claim: Claim,
+        is_key: impl Fn(EntryRef) -> bool,
+    ) -> Option<Inserted> {
+        loop {
+            let value = self.load(slot);
+            let entry = entry_of(value).filter(|_| value >> 32 == hash >> 32)?;
+            if !is_key(entry) {
+                return None;
+            }
+            if value & PENDING == 0 {
+                return Some(Inserted::Exists(entry));
+            }
+            if slot < claim.slot {
+                return Some(Inserted::Contended);
+            }
+            if self.swap(slot, value, EMPTY) {
+                return None;
+            }
+        }
+    }
+
+    /// The two buckets of a key in the order of search. With one bucket in all, both choices are the same.
+    #[inline(always)]
+    fn both(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let (first, second) = (self.first(hash), self.second(hash));
-        let buckets = if first == second { [Some(first), None] } else { [Some(first), Some(second)] };
-        buckets
-            .into_iter()
-            .flatten()
-            .flat_map(|bucket| (0..Line::WORDS).map(move |place| Slot { bucket, place }))
+        [Some(first), (second != first).then_some(second)].into_iter().flatten()
+    }
+
+    /// The slots of a bucket that have the tag of a hash, when they are looked at.
+    #[inline(always)]
+    fn tagged(&self, bucket: usize, hash: u64) -> Places {
+        self.places(bucket, |word| word >> 32 == hash >> 32)
+    }
+
+    /// The slots of a bucket whose words are wanted, when they are looked at: all eight at once, without branches.
+    #[inline(always)]
+    fn places(&self, bucket: usize, wanted: impl Fn(u64) -> bool) -> Places {
+        let line = &self.buckets[bucket];
+        let mut hits = 0;
+        for place in 0..Line::WORDS {
+            hits |= u32::from(wanted(line.word(place).load(Ordering::SeqCst))) << place;
+        }
+        Places { bucket, hits }
+    }
+
+    /// The slots of a key in the order of search.
+    fn slots(&self, hash: u64) -> impl Iterator<Item = Slot> + use<> {
+        self.both(hash).flat_map(|bucket| (0..Line::WORDS).map(move |place| Slot { bucket, place }))
     }
 
     // Claims and scans of two workers must not both miss each other (store, then load, on either side), so the
@@ -224,6 +261,23 @@ impl<'a> Index<'a> {
     fn swap(&self, slot: Slot, from: u64, to: u64) -> bool {
         let word = self.buckets[slot.bucket].word(slot.place);
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// Slots of one bucket, a bit each.
+struct Places {
+    bucket: usize,
+    hits: u32,
+}
+
+impl Iterator for Places {
+    type Item = Slot;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Slot> {
+        let place = self.hits.trailing_zeros() as usize;
+        self.hits &= self.hits.wrapping_sub(1);
+        (place < Line::WORDS).then_some(Slot { bucket: self.bucket, place })
     }
 }
 
