@@ -87,6 +87,13 @@ impl<'a> Index<'a> {
         prefetch(&self.buckets[self.first(hash)]);
     }
 
+    /// Starts to load both buckets in which the key may be: who inserts it looks into both.
+    #[inline]
+    pub(super) fn prefetch_both(&self, hash: u64) {
+        prefetch(&self.buckets[self.first(hash)]);
+        prefetch(&self.buckets[self.second(hash)]);
+    }
+
     /// The entry in the first bucket whose tag fits: a guess for prefetching, right in all but a few of 2³² cases
     /// when there is one. Free of branches: eight compares, one bit scan.
     #[inline(always)]

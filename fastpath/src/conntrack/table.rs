@@ -308,6 +308,12 @@ impl<'a> FlowView<'a> {
         self.index.prefetch(hash);
     }
 
+    /// Starts to load the index buckets that a new flow with this hash needs.
+    #[inline]
+    pub fn prefetch_both(&self, hash: u64) {
+        self.index.prefetch_both(hash);
+    }
+
     /// The entry that most likely is that of the key with this hash; to be compared with [`Entry::is`].
     #[inline(always)]
     pub fn guess(&self, hash: u64) -> Option<EntryRef> {

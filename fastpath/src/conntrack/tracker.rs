@@ -11,8 +11,8 @@ use crate::wire::checksum::Delta;
 use std::collections::VecDeque;
 use thiserror::Error;
 
-/// Free connections that a worker keeps at hand.
-const CACHE: usize = 32;
+/// Free connections that a worker keeps at hand: those that a burst may make.
+const CACHE: usize = 64;
 /// Connections looked at in one step of the sweep.
 const SWEEP_STEP: u32 = 32;
 /// Nanoseconds in which one worker alone has looked at every used connection.
@@ -100,6 +100,22 @@ impl Tracker {
     /// Connections made, forgotten (evictions included) and evicted by this worker until now.
     pub fn counts(&self) -> [u64; 3] {
         [self.made, self.forgotten, self.evicted]
+    }
+
+    /// Has the memory of the next `count` connections on its way.
+    pub fn prepare(&mut self, count: usize) {
+        let count = count.min(CACHE);
+        if self.cache.len() < count {
+            let table = Arc::clone(&self.table);
+            let missing = count - self.cache.len();
+            // What is at hand is taken last, so that nothing stays there for ever.
+            table.take_free(&mut self.cache, missing);
+        }
+        for &connection in self.cache.iter().rev().take(count) {
+            let original = EntryRef(connection << 1);
+            self.entry(original).prefetch(true);
+            self.entry(original.peer()).prefetch(false);
+        }
     }
 
     /// Makes a connection, with an entry for each direction; gives that of the original direction.

@@ -113,8 +113,10 @@ impl Pipeline {
         let table = Arc::clone(self.tracker.table());
         let flows = table.view();
         classify_burst(&context, &flows, burst, &mut slots);
-        if look_up_burst(&flows, &mut slots[..burst.len()]) > 1 {
-            warm(&context, burst, &slots);
+        let new = look_up_burst(&flows, &mut slots[..burst.len()]);
+        if new > 1 {
+            self.tracker.prepare(new as usize);
+            warm(&context, &flows, burst, &slots);
         }
         let mut established = 0;
         for (mut frame, slot) in burst.drain(..).zip(&slots) {

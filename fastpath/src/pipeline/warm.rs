@@ -1,36 +1,58 @@
-//! Bringing in what new flows of a burst will need, all at once: a service's frontend, its backends, its Maglev slot.
+//! Bringing in what new flows of a burst will need, all at once: a service's frontend, its backends, its Maglev slot, and
+//! the flow table's lines for the replies.
 //!
 //! Resolving one new flow after the other would wait for memory at each step of each of them. Here every step is taken
 //! for all new flows of the burst before the next one, so the waits overlap. It changes nothing but time.
 
 use super::run::{Context, Slot};
+use super::service::frontend_key;
+use crate::conntrack::{FlowKey, FlowView};
 use crate::port::{BURST, Burst, Frame};
 use crate::sync::prefetch;
-use crate::tables::{Address, Frontend, FrontendKey};
+use crate::tables::{Address, BackendSet};
 use arrayvec::ArrayVec;
 
 /// Asks for the tables' lines that the packets without a guess will need.
 #[cold]
-pub(super) fn warm<F: Frame>(context: &Context<'_>, burst: &Burst<F>, slots: &[Slot]) {
+pub(super) fn warm<F: Frame>(context: &Context<'_>, flows: &FlowView<'_>, burst: &Burst<F>, slots: &[Slot]) {
     let services = &context.tables.services;
-    let mut found: ArrayVec<(&Frontend, u64), BURST> = ArrayVec::new();
+    let mut found: ArrayVec<(&BackendSet, FlowKey, u64), BURST> = ArrayVec::new();
     for (frame, slot) in burst.iter().zip(slots).filter(|(_, slot)| slot.is_new()) {
-        let Some(address) = destination(frame, slot) else { continue };
-        let key = FrontendKey { address, port: (slot.tuple >> 32) as u16, protocol: slot.brief.protocol.0 };
-        if let Some(frontend) = services.frontend(&key) {
-            prefetch(&*frontend.inside.backends);
-            found.push((frontend, slot.hash));
+        let Some(key) = flow_key(frame, slot) else { continue };
+        if let Some(frontend) = services.frontend(&frontend_key(&key)) {
+            let origin = context.tables.origin(context.port.role, key.source);
+            let backends = &*frontend.pool(origin).backends;
+            prefetch(backends);
+            flows.prefetch_both(slot.hash);
+            found.push((backends, key, slot.hash));
         }
     }
-    for (frontend, hash) in found {
-        frontend.inside.backends.prefetch(hash);
+    for (backends, _, hash) in &found {
+        backends.prefetch(*hash);
+    }
+    for (backends, key, hash) in &found {
+        // As if neither affinity nor masquerading said otherwise.
+        let Some(backend) = backends.choose(*hash) else { continue };
+        let rewritten = FlowKey { destination: backend.address, destination_port: backend.port, ..*key };
+        flows.prefetch_both(rewritten.reversed().words().hash(flows.secret()));
     }
 }
 
-fn destination<F: Frame>(frame: &F, slot: &Slot) -> Option<Address> {
-    if !slot.brief.v6 {
-        return Some(Address::from_v4(slot.addresses as u32));
-    }
-    let bytes = frame.head().get(38..)?.first_chunk::<16>()?;
-    Some(Address::from_v6(u128::from_be_bytes(*bytes)))
+fn flow_key<F: Frame>(frame: &F, slot: &Slot) -> Option<FlowKey> {
+    let (source, destination) = match slot.brief.v6 {
+        false => (Address::from_v4((slot.addresses >> 32) as u32), Address::from_v4(slot.addresses as u32)),
+        true => {
+            let (source, destination) = frame.head().get(22..)?.first_chunk::<32>()?.split_at(16);
+            let address = |bytes: &[u8]| Some(u128::from_be_bytes(*bytes.first_chunk()?));
+            (Address::from_v6(address(source)?), Address::from_v6(address(destination)?))
+        }
+    };
+    Some(FlowKey {
+        source,
+        destination,
+        source_port: (slot.tuple >> 48) as u16,
+        destination_port: (slot.tuple >> 32) as u16,
+        protocol: slot.brief.protocol.0,
+        fragment: false,
+    })
 }
