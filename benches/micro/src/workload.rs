@@ -80,7 +80,12 @@ impl Workload {
         reader.online();
         Workload {
             tables: tables(shape.services),
-            pipeline: Pipeline::new(Arc::new(flows), Arc::new(affinity), Arc::new(WorkerCounters::default()), 1),
+            pipeline: Pipeline::new(
+                Arc::new(flows),
+                Arc::new(affinity),
+                Arc::new(WorkerCounters::default()),
+                1,
+            ),
             reader,
             packets: shuffled(shape.flows)
                 .map(|flow| packet(shape.family, flow, flow % shape.services))
