@@ -64,10 +64,14 @@ timeouts! {
     udp_unreplied = 30,
     /// UDP in both directions.
     udp_stream = 120,
-    /// SCTP without an answer.
+    /// SCTP, the handshake is not finished or packets go in one direction only.
     sctp_unreplied = 30,
-    /// SCTP in both directions.
+    /// SCTP, the association is open.
     sctp_established = 210,
+    /// SCTP, one side has begun to close.
+    sctp_shutdown = 3,
+    /// SCTP, closed or aborted.
+    sctp_closed = 10,
     /// ICMP and ICMPv6 echo.
     icmp = 30,
     /// Fragments of one datagram, of which the first was seen.

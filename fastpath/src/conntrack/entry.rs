@@ -9,16 +9,21 @@
 //! | 2 | IPv4: new source address 32, new destination address 32 | at creation |
 //! | 3 | new source port 16, new destination port 16, checksum delta of the addresses 16, of addresses and ports 16 | at creation |
 //! | 4 | adjacency 32, service 32 | at creation; the first when routed again |
-//! | 5 | epoch of the verdict 32, flags 8, TCP seen 8, TCP window scale 8, free 8 | by the receiving worker |
-//! | 6 | last seen 32, TCP: highest sequence number sent 32 | by the receiving worker |
-//! | 7 | TCP: highest acknowledgement plus window 32, largest window 32 | by the receiving worker |
+//! | 5 | epoch of the verdict 32, flags 8, TCP flags or SCTP chunks seen 8, TCP: what is known 8, free 8 | by the receiving worker |
+//! | 6 | last seen 32; TCP: end of the highest sequence number sent 32; SCTP: verification tag sent 32 | by the receiving worker |
+//! | 7 | TCP: highest acknowledgment 32, highest acknowledgment plus window 32; SCTP: tag asked for 32, free 32 | by the receiving worker |
+//!
+//! What is known of TCP: the window scale in the low 4 bits, and the bits of [`super::tcp_window`].
 //!
 //! The connection's shared line holds, for IPv6, the four addresses (source, destination, new source, new
 //! destination of the original direction); the reply direction reads them crosswise. It is not written after creation.
 
 use super::key::{FlowKey, KIND_FRAGMENT, KIND_V6, KeyWords, halves, pair};
 use super::line::Line;
+use super::sctp::{SctpPacket, SctpSeen, SctpSide};
+use super::shown::{Judgment, Shown};
 use super::tcp::TcpSeen;
+use super::tcp_window::{TcpSegment, TcpSide};
 use super::timeouts::Ticks;
 use crate::port::PortId;
 use crate::tables::{Address, AdjacencyId, ServiceId};
@@ -250,6 +255,102 @@ impl<'a> Entry<'a> {
         let noted = word | u64::from(seen.0) << 16;
         if noted != word {
             self.own.set(5, noted);
+        }
+    }
+
+    /// What this direction of a TCP connection has sent until now.
+    #[inline(always)]
+    pub(super) fn tcp_side(&self) -> TcpSide {
+        let (state, sent, window) = (self.own.get(5), self.own.get(6), self.own.get(7));
+        TcpSide {
+            seen: TcpSeen((state >> 16) as u8),
+            known: (state >> 8) as u8,
+            end: sent as u32,
+            acknowledged: (window >> 32) as u32,
+            edge: window as u32,
+        }
+    }
+
+    /// Notes a segment that shows nothing but progress. False, and nothing is noted, when it is not such: then it is
+    /// for [`note`](Entry::note).
+    #[inline(always)]
+    pub fn note_ordinary(&self, segment: &TcpSegment, now: Ticks) -> bool {
+        let Some(side) = self.tcp_side().after_ordinary(segment) else { return false };
+        self.set_if_new(6, pair(now.0, side.end));
+        self.set_if_new(7, pair(side.acknowledged, side.edge));
+        true
+    }
+
+    /// What becomes of a packet of this direction, whose other direction's entry is `peer`. Nothing is noted.
+    pub fn judge(&self, peer: &Entry<'_>, shown: &Shown) -> Judgment {
+        match shown {
+            Shown::Tcp(segment) => self.tcp_side().judge(&peer.tcp_side(), segment),
+            Shown::Sctp(packet) => self.sctp_side().judge(&peer.sctp_side(), packet),
+            Shown::Nothing => Judgment::Valid,
+        }
+    }
+
+    /// Judges a packet and notes what it shows if it is valid. That it came is noted if it goes on; otherwise the entry
+    /// stays as it is, so the judgment of [`judge`](Entry::judge) afterwards is the same.
+    pub fn note(&self, peer: &Entry<'_>, shown: &Shown, now: Ticks) -> Judgment {
+        let judgment = match shown {
+            Shown::Tcp(segment) => self.note_segment(peer, segment),
+            Shown::Sctp(packet) => self.note_packet(peer, packet),
+            Shown::Nothing => Judgment::Valid,
+        };
+        if judgment.goes_on() {
+            self.touch(now);
+        }
+        judgment
+    }
+
+    fn note_segment(&self, peer: &Entry<'_>, segment: &TcpSegment) -> Judgment {
+        let (own, peer) = (self.tcp_side(), peer.tcp_side());
+        let judgment = own.judge(&peer, segment);
+        if judgment == Judgment::Valid {
+            let side = own.after(&peer, segment);
+            self.set_seen(side.seen.0, side.known);
+            self.set_if_new(6, pair(self.last_seen().0, side.end));
+            self.set_if_new(7, pair(side.acknowledged, side.edge));
+        }
+        judgment
+    }
+
+    /// What this direction of an SCTP association has sent until now.
+    pub(super) fn sctp_side(&self) -> SctpSide {
+        SctpSide {
+            seen: SctpSeen((self.own.get(5) >> 16) as u8),
+            tag: self.own.get(6) as u32,
+            asked: (self.own.get(7) >> 32) as u32,
+        }
+    }
+
+    fn note_packet(&self, peer: &Entry<'_>, packet: &SctpPacket) -> Judgment {
+        let own = self.sctp_side();
+        if own.is_ordinary(packet) {
+            return Judgment::Valid;
+        }
+        let judgment = own.judge(&peer.sctp_side(), packet);
+        if judgment == Judgment::Valid {
+            let side = own.after(packet);
+            self.set_seen(side.seen.0, 0);
+            self.set_if_new(6, pair(self.last_seen().0, side.tag));
+            self.set_if_new(7, pair(side.asked, 0));
+        }
+        judgment
+    }
+
+    /// Sets the flags or chunks seen, and what is known.
+    fn set_seen(&self, seen: u8, known: u8) {
+        let noted = u64::from(seen) << 16 | u64::from(known) << 8;
+        self.set_if_new(5, self.own.get(5) & !0x00ff_ff00 | noted);
+    }
+
+    /// Writes a word only when it changes: a line that is not written stays in every core's cache.
+    #[inline(always)]
+    fn set_if_new(&self, word: usize, value: u64) {
+        if self.own.get(word) != value {
+            self.own.set(word, value);
         }
     }
 

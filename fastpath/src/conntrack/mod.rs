@@ -16,8 +16,11 @@ mod key;
 mod line;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod sctp;
+mod shown;
 mod table;
 mod tcp;
+mod tcp_window;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod timeouts;
@@ -28,7 +31,10 @@ pub use entry::{Entry, EntryFlags, EntryRef, Verdict};
 pub use index::Inserted;
 pub use key::{FlowKey, KeyWords, Secret};
 pub use line::Line;
+pub use sctp::{SctpPacket, SctpSeen, SctpState};
+pub use shown::{Judgment, Shown};
 pub use table::{FlowInfo, FlowTable, FlowTableConfig, FlowTableError, FlowView};
 pub use tcp::{TcpSeen, TcpState};
+pub use tcp_window::TcpSegment;
 pub use timeouts::{FlowState, Ticks, Timeouts};
 pub use tracker::{NewFlow, NotTracked, Tracker};

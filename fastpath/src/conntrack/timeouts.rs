@@ -1,6 +1,7 @@
 //! How long a silent flow is kept.
 
 use super::entry::Entry;
+use super::sctp::SctpState;
 use super::tcp::TcpState;
 
 /// Time in units of 2³⁰ nanoseconds (1.07 s), from 1 on; 0 means never. Coarse on purpose: an entry is written at
@@ -31,10 +32,8 @@ pub enum FlowState {
     UdpUnreplied,
     /// UDP in both directions.
     UdpStream,
-    /// SCTP without an answer until now.
-    SctpUnreplied,
-    /// SCTP in both directions.
-    SctpEstablished,
+    /// SCTP, in this state.
+    Sctp(SctpState),
     /// ICMP echo.
     Icmp,
     /// The remaining fragments of one datagram.
@@ -53,8 +52,7 @@ impl FlowState {
             6 => FlowState::Tcp(TcpState::of(original.tcp_seen(), reply.tcp_seen())),
             17 if replied => FlowState::UdpStream,
             17 => FlowState::UdpUnreplied,
-            132 if replied => FlowState::SctpEstablished,
-            132 => FlowState::SctpUnreplied,
+            132 => FlowState::Sctp(SctpState::of(original.sctp_side().seen, reply.sctp_side().seen)),
             1 | 58 => FlowState::Icmp,
             _ => FlowState::Other,
         }
@@ -66,7 +64,7 @@ impl FlowState {
             self,
             FlowState::Tcp(TcpState::SynSent | TcpState::SynReceived | TcpState::Unacknowledged)
                 | FlowState::UdpUnreplied
-                | FlowState::SctpUnreplied
+                | FlowState::Sctp(SctpState::Opening)
                 | FlowState::Fragments
                 | FlowState::Icmp
         )
@@ -74,7 +72,11 @@ impl FlowState {
 
     /// Whether it is over, and kept for stragglers only.
     pub const fn is_over(self) -> bool {
-        matches!(self, FlowState::Tcp(state) if state.is_over())
+        match self {
+            FlowState::Tcp(state) => state.is_over(),
+            FlowState::Sctp(state) => state.is_over(),
+            _ => false,
+        }
     }
 
     /// The name in the command line and metrics.
@@ -87,8 +89,12 @@ impl FlowState {
             FlowState::Tcp(TcpState::FinWait) => "fin-wait",
             FlowState::Tcp(TcpState::TimeWait) => "time-wait",
             FlowState::Tcp(TcpState::Close) => "close",
-            FlowState::UdpUnreplied | FlowState::SctpUnreplied => "unreplied",
-            FlowState::UdpStream | FlowState::SctpEstablished => "replied",
+            FlowState::UdpUnreplied => "unreplied",
+            FlowState::UdpStream => "replied",
+            FlowState::Sctp(SctpState::Opening) => "opening",
+            FlowState::Sctp(SctpState::Established) => "established",
+            FlowState::Sctp(SctpState::Shutdown) => "shutdown",
+            FlowState::Sctp(SctpState::Closed) => "closed",
             FlowState::Icmp => "echo",
             FlowState::Fragments => "fragments",
             FlowState::Other => "active",
@@ -118,10 +124,14 @@ pub struct Timeouts {
     pub udp_unreplied: u32,
     /// UDP in both directions.
     pub udp_stream: u32,
-    /// SCTP without an answer.
+    /// SCTP, the handshake is not finished or only one direction was seen.
     pub sctp_unreplied: u32,
-    /// SCTP in both directions.
+    /// SCTP, the association is open.
     pub sctp_established: u32,
+    /// SCTP, one side has begun to close.
+    pub sctp_shutdown: u32,
+    /// SCTP, closed or aborted.
+    pub sctp_closed: u32,
     /// ICMP echo.
     pub icmp: u32,
     /// Fragments of a datagram.
@@ -144,6 +154,8 @@ impl Default for Timeouts {
             udp_stream: 120,
             sctp_unreplied: 30,
             sctp_established: 210,
+            sctp_shutdown: 3,
+            sctp_closed: 10,
             icmp: 30,
             fragments: 30,
             other: 600,
@@ -164,8 +176,10 @@ impl Timeouts {
             FlowState::Tcp(TcpState::Close) => self.tcp_close,
             FlowState::UdpUnreplied => self.udp_unreplied,
             FlowState::UdpStream => self.udp_stream,
-            FlowState::SctpUnreplied => self.sctp_unreplied,
-            FlowState::SctpEstablished => self.sctp_established,
+            FlowState::Sctp(SctpState::Opening) => self.sctp_unreplied,
+            FlowState::Sctp(SctpState::Established) => self.sctp_established,
+            FlowState::Sctp(SctpState::Shutdown) => self.sctp_shutdown,
+            FlowState::Sctp(SctpState::Closed) => self.sctp_closed,
             FlowState::Icmp => self.icmp,
             FlowState::Fragments => self.fragments,
             FlowState::Other => self.other,

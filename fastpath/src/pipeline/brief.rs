@@ -1,5 +1,6 @@
 //! What forwarding needs to know of a packet's headers.
 
+use crate::conntrack::Shown;
 use crate::wire::IpProtocol;
 use crate::wire::parse::{Family, L4Kind, Parsed};
 
@@ -47,6 +48,11 @@ impl Brief {
             tcp_flags: parsed.tcp_flags,
             first_fragment: parsed.first_fragment,
         }
+    }
+
+    /// What the packet shows of its connection; `head` is its frame's first segment.
+    pub(super) fn shown(&self, head: &[u8]) -> Shown {
+        Shown::parse(self.kind, head.get(usize::from(self.l4)..).unwrap_or_default(), self.l4_len())
     }
 
     /// Bytes from layer 4 on.

@@ -1,21 +1,17 @@
 //! Stage: a packet with a verdict is rewritten and sent.
 //!
 //! Comes in: a packet and its flow's entry. Goes out: the port that it leaves by, or nothing when the verdict cannot
-//! be used as it is (older epoch, other port of arrival, TTL at its end, too big, a connection begun anew): then
-//! the packet is resolved. Drops: none.
+//! be used as it is (older epoch, other port of arrival, TTL at its end, too big, an invalid RST, a connection begun
+//! anew): then the packet is resolved. Drops: none.
 
 use super::brief::Brief;
 use super::rewrite::{rewrite_v4, rewrite_v6};
 use super::run::Context;
-use crate::conntrack::{Entry, EntryFlags, EntryRef, FlowView, TcpSeen, TcpState};
+use crate::conntrack::{Entry, EntryFlags, EntryRef, FlowView, TcpSegment, Ticks};
 use crate::port::{Frame, PortId};
 use crate::tables::Adjacency;
 use crate::wire::ethernet;
 use crate::wire::parse::L4Kind;
-
-/// TCP's SYN and ACK in the header's flags (RFC 9293, section 3.1).
-const SYN: u8 = 2;
-const ACK: u8 = 16;
 
 /// Forwards a packet by its entry's verdict, if that holds; gives the port to send it by.
 #[inline(always)]
@@ -35,22 +31,45 @@ pub(super) fn established<F: Frame>(
     if packet.ip_total > u32::from(adjacency.mtu) && !fits(frame, packet, adjacency.mtu) {
         return None;
     }
-    if packet.kind == L4Kind::Tcp && !note_segment(flows, entry, number, packet.tcp_flags) {
+    let now = context.now.ticks();
+    if packet.kind == L4Kind::Udp {
+        entry.touch(now);
+    } else if !note(flows, frame.head(), packet, entry, number, now) {
         return None;
     }
-    entry.touch(context.now.ticks());
     apply(frame, packet, entry, adjacency).then_some(adjacency.port)
 }
 
-/// Notes what a segment shows; false when it opens a connection anew under a 5-tuple whose last one is over.
+/// Notes what a packet other than UDP shows of its connection; false when it is invalid or opens a connection anew
+/// under a 5-tuple whose last one is over.
 #[inline(always)]
-fn note_segment(flows: &FlowView<'_>, entry: &Entry<'_>, number: EntryRef, flags: u8) -> bool {
-    let peer = || flows.entry(number.peer()).tcp_seen();
-    if flags & (SYN | ACK) == SYN && TcpState::of(entry.tcp_seen(), peer()).is_over() {
-        return false;
-    }
-    entry.note_tcp(TcpSeen::of_flags(flags));
-    true
+fn note(
+    flows: &FlowView<'_>,
+    head: &[u8],
+    packet: &Brief,
+    entry: &Entry<'_>,
+    number: EntryRef,
+    now: Ticks,
+) -> bool {
+    let ordinary = packet.kind == L4Kind::Tcp
+        && head
+            .get(usize::from(packet.l4)..)
+            .and_then(<[u8]>::first_chunk)
+            .is_some_and(|header| entry.note_ordinary(&TcpSegment::of(header, packet.l4_len()), now));
+    ordinary || note_rare(flows, head, packet, entry, number, now)
+}
+
+/// What only both directions together can judge (SYN, FIN, RST, numbers far from the last ones), and other protocols.
+#[inline(never)]
+fn note_rare(
+    flows: &FlowView<'_>,
+    head: &[u8],
+    packet: &Brief,
+    entry: &Entry<'_>,
+    number: EntryRef,
+    now: Ticks,
+) -> bool {
+    entry.note(&flows.entry(number.peer()), &packet.shown(head), now).goes_on()
 }
 
 /// Whether a packet larger than the MTU is a GSO frame whose segments are not.
