@@ -166,9 +166,10 @@ impl Model {
         }
         self.compile_health();
         self.compile_nodes();
+        let before = self.tables.clone();
         let routes_stale = self.compile_routes();
-        let services_stale = self.compile_services();
-        if routes_stale || services_stale {
+        let changes = self.compile_services();
+        if routes_stale || changes.make_stale(&before, &self.tables) {
             // Generations may wrap: a flow would have to sleep through four thousand million of them.
             self.tables.epoch = self.tables.epoch.wrapping_add(1);
         }

@@ -10,7 +10,7 @@ use crate::object::{ObjectName, TrafficPolicy};
 use crate::view::ServicePortName;
 use claims::Claims;
 use ids::Ids;
-use millrace_fastpath::tables::{Frontend, Pool, Route, ServiceId};
+use millrace_fastpath::tables::{Backend, Frontend, FrontendKey, Pool, Route, ServiceId, TableSet};
 use plan::{Plan, Planner};
 use sets::Sets;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,22 +49,28 @@ impl Programmed {
 }
 
 impl Model {
-    /// Brings services up to date. True when a cached verdict may have become wrong.
-    pub(super) fn compile_services(&mut self) -> bool {
-        let mut stale = false;
+    /// Brings services up to date.
+    pub(super) fn compile_services(&mut self) -> Changes {
+        let mut changes = Changes::default();
         let node_addresses = self.nodes.selected_addresses(&self.config.node_port_addresses);
         // A service that loses or frees a frontend wakes the one that has it next.
         while let Some(name) = self.services.dirty.pop_first() {
-            stale |= self.compile_service(&name, &node_addresses);
+            self.compile_service(&name, &node_addresses, &mut changes);
         }
-        stale
+        changes
     }
 
-    fn compile_service(&mut self, name: &ObjectName, node_addresses: &[IpAddr]) -> bool {
+    fn compile_service(&mut self, name: &ObjectName, node_addresses: &[IpAddr], changes: &mut Changes) {
         let former = self.programmed.plans.remove(name).unwrap_or_default();
         let plan = self.plan(name, &former, node_addresses);
         self.claim(name, &former, &plan);
-        let mut stale = self.set_serving(&former, &plan);
+        for &(id, backend) in plan.serving.difference(&former.serving) {
+            self.tables.services.set_serving(id, backend, true);
+        }
+        for &(id, backend) in former.serving.difference(&plan.serving) {
+            self.tables.services.set_serving(id, backend, false);
+            changes.gone.push((id, backend));
+        }
         for key in former.frontends.keys().filter(|key| !plan.frontends.contains_key(key)) {
             if self.programmed.claims.owner(key).is_none() {
                 self.tables.services.remove(&key.table_key());
@@ -72,14 +78,13 @@ impl Model {
         }
         for (key, frontend) in &plan.frontends {
             if self.programmed.claims.owner(key) == Some(name) {
-                stale |= self.set_frontend(key, frontend);
+                self.set_frontend(key, frontend, changes);
             }
         }
         self.programmed.ids.keep_only(name, &plan.ids);
         if !plan.ids.is_empty() {
             self.programmed.plans.insert(name.clone(), plan);
         }
-        stale
     }
 
     fn plan(&mut self, name: &ObjectName, former: &Plan, node_addresses: &[IpAddr]) -> Plan {
@@ -105,36 +110,45 @@ impl Model {
         }
     }
 
-    /// True when an endpoint serves no longer.
-    fn set_serving(&mut self, former: &Plan, plan: &Plan) -> bool {
-        for &(id, backend) in plan.serving.difference(&former.serving) {
-            self.tables.services.set_serving(id, backend, true);
-        }
-        let mut gone = false;
-        for &(id, backend) in former.serving.difference(&plan.serving) {
-            gone |= self.tables.services.set_serving(id, backend, false);
-        }
-        gone
-    }
-
-    /// True when packets to the frontend may have gone elsewhere before. What it offers may change without that: flows
-    /// keep the endpoints that they have.
-    fn set_frontend(&mut self, key: &ClaimKey, frontend: &Frontend) -> bool {
+    fn set_frontend(&mut self, key: &ClaimKey, frontend: &Frontend, changes: &mut Changes) {
         let table_key = key.table_key();
         let current = self.tables.services.frontend(&table_key);
         if current.is_some_and(|current| is_same(current, frontend)) {
-            return false;
+            return;
         }
-        let stale = match current {
-            Some(current) => current.service != frontend.service,
-            // Packets to the address may have been routed untranslated until now, unless they were refused.
-            None => {
-                let is_routed = matches!(self.tables.routes.lookup(table_key.address), Some(Route::Via(_)));
-                is_routed && !self.tables.services.is_service_address(table_key.address)
-            }
-        };
+        if current.is_none_or(|current| current.service != frontend.service) {
+            changes.taken.push(table_key);
+        }
         self.tables.services.insert(table_key, frontend.clone());
-        stale
+    }
+}
+
+/// What a compilation did to services that cached verdicts may rest on.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Endpoints that stopped to serve a service, at least for a while.
+    gone: Vec<(ServiceId, Backend)>,
+    /// Frontends that got a new owner, at least for a while.
+    taken: Vec<FrontendKey>,
+}
+
+impl Changes {
+    /// Whether a verdict that was made from the tables before can be wrong by the tables now. What a frontend offers may
+    /// change without that: flows keep the endpoints that they have.
+    pub(super) fn make_stale(&self, before: &TableSet, now: &TableSet) -> bool {
+        let is_gone = |&(id, backend): &(ServiceId, Backend)| {
+            before.services.is_serving(id, backend) && !now.services.is_serving(id, backend)
+        };
+        let is_taken = |key: &FrontendKey| match (before.services.frontend(key), now.services.frontend(key)) {
+            (Some(former), Some(frontend)) => former.service != frontend.service,
+            // Packets to the address were routed untranslated until now, unless they were refused.
+            (None, Some(_)) => {
+                let was_routed = matches!(before.routes.lookup(key.address), Some(Route::Via(_)));
+                was_routed && !before.services.is_service_address(key.address)
+            }
+            (_, None) => false,
+        };
+        self.gone.iter().any(is_gone) || self.taken.iter().any(is_taken)
     }
 }
 
