@@ -1,7 +1,8 @@
 //! The command line.
 
+use crate::service_name::ServiceName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millrace_api::{DEFAULT_SOCKET, FlowFilter, Protocol};
+use millrace_api::{DEFAULT_SOCKET, Destination, FlowFilter, Protocol, Sender, TraceRequest};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -39,10 +40,12 @@ pub enum Command {
     Port(PortCommand),
     /// Show services.
     #[command(subcommand)]
-    Service(ListCommand),
+    Service(ServiceCommand),
     /// Show the flow table.
     #[command(subcommand)]
     Flow(FlowCommand),
+    /// Tell what a packet would meet, stage by stage, without sending one.
+    Trace(TraceArguments),
     /// Show how many frames were dropped, and why.
     Drops {
         /// Show reasons without a drop, too.
@@ -63,6 +66,18 @@ pub enum Command {
 pub enum ListCommand {
     /// Show all.
     List,
+}
+
+/// What to do with services.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Show the addresses of all services.
+    List,
+    /// Explain a service: where it answers, which endpoints it may use and why not the others, its clients and flows.
+    Show {
+        /// Its namespace/name, or name for one in namespace default.
+        name: ServiceName,
+    },
 }
 
 /// What to do with ports.
@@ -169,6 +184,47 @@ impl FlowArguments {
             service: self.service.clone(),
             state: self.state.clone(),
             limit: self.limit,
+        }
+    }
+}
+
+/// A packet that begins a connection.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// Who sends it: a pod of this node, as namespace/name or name, or whoever is behind port:NAME.
+    #[arg(long)]
+    pub from: Sender,
+    /// Where to: IP:PORT, [IP]:PORT, or for icmp IP.
+    #[arg(long)]
+    pub to: Destination,
+    /// tcp, udp, sctp, icmp or a number.
+    #[arg(long)]
+    pub proto: Protocol,
+    /// Its source port, or the identifier of an ICMP echo [default: 40000].
+    #[arg(long)]
+    pub source_port: Option<u16>,
+    /// Its source address [default: the sender's own; of an uplink it must be given].
+    #[arg(long)]
+    pub source: Option<IpAddr>,
+    /// Bytes of the IP packet [default: those of a usual TCP SYN].
+    #[arg(long)]
+    pub size: Option<u16>,
+    /// TTL or hop limit [default: 64].
+    #[arg(long)]
+    pub ttl: Option<u8>,
+}
+
+impl TraceArguments {
+    /// As the API wants it.
+    pub(crate) fn request(&self) -> TraceRequest {
+        TraceRequest {
+            from: self.from.clone(),
+            to: self.to,
+            proto: self.proto,
+            source_port: self.source_port,
+            source: self.source,
+            size: self.size,
+            ttl: self.ttl,
         }
     }
 }

@@ -6,12 +6,18 @@
 
 mod arguments;
 mod port;
+mod service;
+mod service_name;
 mod show;
 mod table;
+mod trace;
 
-pub use arguments::{Arguments, Command, FlowArguments, Output, PortArguments, PortCommand};
+pub use arguments::{
+    Arguments, Command, FlowArguments, Output, PortArguments, PortCommand, ServiceCommand, TraceArguments,
+};
+pub use service_name::{NotAService, ServiceName};
 
-use millrace_api::{Client, ClientError, path};
+use millrace_api::{Client, ClientError, Untraceable, path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Write};
@@ -25,6 +31,8 @@ enum CommandError {
     Client(#[from] ClientError),
     #[error("port {name}: {reason}")]
     Usage { name: String, reason: String },
+    #[error(transparent)]
+    Packet(#[from] Untraceable),
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
     #[error("cannot write: {0}")]
@@ -35,7 +43,7 @@ impl CommandError {
     fn exit_code(&self) -> u8 {
         match self {
             CommandError::Client(ClientError::Unreachable { .. } | ClientError::Http { .. }) => 3,
-            CommandError::Usage { .. } => 2,
+            CommandError::Usage { .. } | CommandError::Packet(_) => 2,
             CommandError::Client(_) | CommandError::Output(_) | CommandError::Json(_) => 1,
         }
     }
@@ -64,7 +72,10 @@ fn execute(arguments: &Arguments, out: &mut impl Write, errors: &mut impl Write)
         Command::Port(PortCommand::Del { names }) => {
             names.iter().try_for_each(|name| Ok(session.client.delete(&path::port(name))?))
         }
-        Command::Service(_) => session.show(path::SERVICES, out, show::services),
+        Command::Service(ServiceCommand::List) => session.show(path::SERVICES, out, show::services),
+        Command::Service(ServiceCommand::Show { name }) => {
+            session.show(&name.path(), out, service::explained)
+        }
         Command::Flow(arguments::FlowCommand::List(filter)) => {
             let flows: millrace_api::FlowList = session.client.get(&filter.filter().to_path())?;
             if flows.truncated {
@@ -72,6 +83,7 @@ fn execute(arguments: &Arguments, out: &mut impl Write, errors: &mut impl Write)
             }
             session.print(&flows, out, show::flows)
         }
+        Command::Trace(packet) => session.show(&packet.request().checked()?.to_path(), out, trace::story),
         Command::Drops { all } => session.show(path::DROPS, out, |drops| show::drops(drops, *all)),
         Command::Worker(_) => session.show(path::WORKERS, out, show::workers),
         Command::Tables => session.show(path::TABLES, out, show::tables),

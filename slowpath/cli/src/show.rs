@@ -5,6 +5,7 @@ use millrace_api::{
     DropList, FlowList, LinkState, ObjectErrorList, PortList, ServiceList, Status, Tables, WhenEmpty,
     WorkerList,
 };
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 pub(crate) fn status(status: &Status) -> String {
@@ -55,17 +56,22 @@ pub(crate) fn ports(list: &PortList) -> String {
 }
 
 pub(crate) fn services(list: &ServiceList) -> String {
-    let mut table = Table::new(["NAMESPACE", "NAME", "PORT", "PROTO", "FRONTEND", "KIND", "ENDPOINTS"]);
+    let head = ["NAMESPACE", "NAME", "PORT", "PROTO", "FRONTEND", "KIND", "ENDPOINTS", "FROM OUTSIDE"];
+    let mut table = Table::new(head);
     for service in &list.services {
         for port in &service.ports {
             for frontend in &port.frontends {
-                let same = |address: &IpAddr| address.is_ipv4() == frontend.address.is_ipv4();
-                let all = port.endpoints.iter().filter(|endpoint| same(&endpoint.address)).count();
-                let nobody = match (frontend.usable, frontend.when_empty) {
-                    (0, WhenEmpty::Reject) => ", rejects",
-                    (0, WhenEmpty::Drop) => ", drops",
-                    _ => "",
+                let same = |address: IpAddr| address.is_ipv4() == frontend.address.is_ipv4();
+                let endpoints = port.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.port));
+                // Several slices may mention one endpoint.
+                let all = endpoints.filter(|&(address, _)| same(address)).collect::<BTreeSet<_>>().len();
+                let usable = |usable: u32, when_empty: WhenEmpty| match (usable, when_empty) {
+                    (0, WhenEmpty::Reject) => format!("0 of {all}, rejects"),
+                    (0, WhenEmpty::Drop) => format!("0 of {all}, drops"),
+                    _ => format!("{usable} of {all}"),
                 };
+                let outside = frontend.outside.as_ref().map(|pool| usable(pool.usable, pool.when_empty));
+                let holder = frontend.held_by.as_ref().map(|holder| format!("held by {holder}"));
                 table.row([
                     service.namespace.clone(),
                     service.name.clone(),
@@ -73,7 +79,8 @@ pub(crate) fn services(list: &ServiceList) -> String {
                     port.protocol.to_string(),
                     place(frontend.address, frontend.port),
                     frontend.kind.clone(),
-                    format!("{} of {all}{nobody}", frontend.usable),
+                    holder.unwrap_or_else(|| usable(frontend.usable, frontend.when_empty)),
+                    outside.filter(|_| frontend.held_by.is_none()).unwrap_or_default(),
                 ]);
             }
         }
@@ -157,6 +164,6 @@ pub(crate) fn object_errors(list: &ObjectErrorList) -> String {
 }
 
 /// An address and port as they are written in URLs (RFC 3986 section 3.2.2).
-fn place(address: IpAddr, port: u16) -> String {
+pub(crate) fn place(address: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
 }

@@ -11,9 +11,11 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        // What comes from a manifest must not steer the terminal.
-        let clean = |cell: String| cell.replace(|c: char| c.is_control(), " ");
-        self.rows.push(cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { clean(cell) }).to_vec());
+        let shown = |cell: String| match cell.is_empty() {
+            true => "-".to_owned(),
+            false => clean(&cell).replace('\n', " "),
+        };
+        self.rows.push(cells.map(shown).to_vec());
     }
 
     pub(crate) fn render(&self) -> String {
@@ -32,4 +34,9 @@ impl Table {
         }
         text
     }
+}
+
+/// Text without control characters but line ends: what comes from a manifest must not steer the terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }

@@ -1,3 +1,6 @@
+mod services;
+mod traces;
+
 use super::*;
 use clap::Parser;
 use std::io::Read;
