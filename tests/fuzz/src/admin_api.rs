@@ -8,7 +8,7 @@ use std::path::Path;
 
 use millrace_api::{
     DropList, ErrorBody, FlowFilter, FlowList, ObjectErrorList, Port, PortConfig, PortList, ServiceList,
-    Status, Tables, WorkerList,
+    Status, Tables, Trace, TraceRequest, WorkerList,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 /// Runs one input.
 pub fn check(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else { return };
-    match choice % 13 {
+    match choice % 15 {
         0 => configuration(text),
         1 => filter(text),
         2 => read_back::<PortConfig>(text),
@@ -29,7 +29,9 @@ pub fn check(data: &[u8]) {
         9 => read_back::<WorkerList>(text),
         10 => read_back::<Tables>(text),
         11 => read_back::<ObjectErrorList>(text),
-        _ => read_back::<ErrorBody>(text),
+        12 => read_back::<ErrorBody>(text),
+        13 => trace_request(text),
+        _ => read_back::<Trace>(text),
     }
 }
 
@@ -48,7 +50,24 @@ fn configuration(text: &[u8]) {
 /// A filter becomes a path that nothing can break out of.
 fn filter(text: &[u8]) {
     let Ok(filter) = serde_json::from_slice::<FlowFilter>(text) else { return };
-    let path = filter.to_path();
+    is_path(&filter.to_path());
+}
+
+/// A packet to be traced becomes such a path, too; what it leaves open has a value that goes with the rest.
+fn trace_request(text: &[u8]) {
+    read_back::<TraceRequest>(text);
+    let Ok(request) = serde_json::from_slice::<TraceRequest>(text) else { return };
+    is_path(&request.to_path());
+    let filled = TraceRequest {
+        source_port: request.source_port(),
+        size: Some(request.size()),
+        ttl: Some(request.ttl()),
+        ..request
+    };
+    assert_eq!(filled.clone().checked().as_ref(), Ok(&filled));
+}
+
+fn is_path(path: &str) {
     let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     assert!(path.bytes().all(legal), "{path:?} is not a path");
 }
