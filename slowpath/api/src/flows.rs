@@ -1,6 +1,6 @@
 //! The flow table.
 
-use crate::path::encoded;
+use crate::path::{FLOWS, with_query};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -87,16 +87,7 @@ impl FlowFilter {
             ("state", self.state.clone()),
             ("limit", self.limit.map(|limit| limit.to_string())),
         ];
-        let mut path = crate::path::FLOWS.to_owned();
-        let mut separator = '?';
-        for (name, value) in fields.iter().filter_map(|(name, value)| Some((name, value.as_deref()?))) {
-            path.push(separator);
-            path.push_str(name);
-            path.push('=');
-            path.push_str(&encoded(value));
-            separator = '&';
-        }
-        path
+        with_query(FLOWS, &fields)
     }
 
     /// Whether a flow is wanted; the limit is not looked at.

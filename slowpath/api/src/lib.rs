@@ -12,6 +12,7 @@
 //! | `DELETE /v1/ports/{name}` | 204 |
 //! | `GET /v1/services`, `GET /v1/services/{namespace}/{name}` | [`ServiceList`], [`Service`] |
 //! | `GET /v1/flows?`[`FlowFilter`] | [`FlowList`] |
+//! | `GET /v1/trace?`[`TraceRequest`] | [`Trace`] |
 //! | `GET /v1/drops` | [`DropList`] |
 //! | `GET /v1/workers` | [`WorkerList`] |
 //! | `GET /v1/tables` | [`Tables`] |
@@ -29,6 +30,7 @@ pub mod path;
 mod ports;
 mod services;
 mod status;
+mod trace;
 
 pub use client::{Client, ClientError, HttpError};
 pub use drops::{DropCount, DropList};
@@ -36,7 +38,14 @@ pub use error::{ErrorBody, ErrorCode, Refusal};
 pub use flows::{DEFAULT_FLOW_LIMIT, Flow, FlowFilter, FlowList, Protocol};
 pub use millrace_config::{DEFAULT_SOCKET, PortConfig};
 pub use ports::{LinkState, Port, PortCounts, PortList};
-pub use services::{Endpoint, Frontend, Service, ServiceList, ServicePort, WhenEmpty};
+pub use services::{
+    Affinity, AffinityClient, Endpoint, EndpointPool, Frontend, Reason, Service, ServiceFlows, ServiceList,
+    ServicePort, Slice, WhenEmpty,
+};
 pub use status::{
     ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables, Worker, WorkerList,
+};
+pub use trace::{
+    DEFAULT_SOURCE_PORT, DEFAULT_TTL, Destination, NotADestination, Sender, Trace, TraceOutcome,
+    TraceRequest, TraceStep, TraceVerdict, TracedPacket, Tuple, Untraceable,
 };

@@ -17,6 +17,9 @@ pub const TABLES: &str = "/v1/tables";
 /// Objects that could not be used.
 pub const OBJECT_ERRORS: &str = "/v1/objects/errors";
 
+/// What a packet would meet.
+pub const TRACE: &str = "/v1/trace";
+
 /// One port.
 pub fn port(name: &str) -> String {
     format!("{PORTS}/{}", encoded(name))
@@ -25,6 +28,20 @@ pub fn port(name: &str) -> String {
 /// One service.
 pub fn service(namespace: &str, name: &str) -> String {
     format!("{SERVICES}/{}/{}", encoded(namespace), encoded(name))
+}
+
+/// A path with a query of those fields that have a value.
+pub(crate) fn with_query(path: &str, fields: &[(&str, Option<String>)]) -> String {
+    let mut path = path.to_owned();
+    let mut separator = '?';
+    for (name, value) in fields.iter().filter_map(|(name, value)| Some((name, value.as_deref()?))) {
+        path.push(separator);
+        path.push_str(name);
+        path.push('=');
+        path.push_str(&encoded(value));
+        separator = '&';
+    }
+    path
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).

@@ -29,7 +29,7 @@ pub use histogram::Histogram;
 pub use plumbing::{KernelPlumbing, Plumbing, Site};
 pub use port::{PortError, Step};
 pub use progress::{Progress, ProxyHealth, STALLED};
-pub use read::WorkerReading;
+pub use read::{TraceError, WorkerReading};
 pub use serve::{Busy, ControlHandle, ControlLoop};
 pub use sync::{HealthChecks, SyncReading};
 pub use worker::{Load, WorkerError, WorkerHandle};

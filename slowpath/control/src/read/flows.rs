@@ -14,7 +14,22 @@ impl<F: Frame> Control<F> {
     /// Connections that match a filter, up to its limit (at most 100,000), as they are at this moment.
     pub fn list_flows(&self, filter: &FlowFilter) -> FlowList {
         let limit = filter.limit.unwrap_or(DEFAULT_FLOW_LIMIT).min(MOST) as usize;
-        let mut flows = Vec::new();
+        let mut list = FlowList::default();
+        self.for_each_flow(|info, reply| {
+            let flow = self.describe_flow(info, reply);
+            if filter.matches(&flow) {
+                list.truncated = list.flows.len() == limit;
+                if !list.truncated {
+                    list.flows.push(flow);
+                }
+            }
+            !list.truncated
+        });
+        list
+    }
+
+    /// Tells of every connection, by its original direction and that of the replies, until `visit` says false.
+    pub(super) fn for_each_flow(&self, mut visit: impl FnMut(&FlowInfo, Option<&FlowInfo>) -> bool) {
         let mut directions = self.flows.flows(clock::now().ticks()).peekable();
         while let Some(info) = directions.next() {
             if info.reply {
@@ -22,18 +37,13 @@ impl<F: Frame> Control<F> {
             }
             // The table lists a connection's directions one after the other.
             let reply = directions.next_if(|next| next.reply && next.connection == info.connection);
-            let flow = self.describe_flow(&info, reply.as_ref());
-            if filter.matches(&flow) {
-                if flows.len() == limit {
-                    return FlowList { flows, truncated: true };
-                }
-                flows.push(flow);
+            if !visit(&info, reply.as_ref()) {
+                return;
             }
         }
-        FlowList { flows, truncated: false }
     }
 
-    fn describe_flow(&self, info: &FlowInfo, reply: Option<&FlowInfo>) -> Flow {
+    pub(super) fn describe_flow(&self, info: &FlowInfo, reply: Option<&FlowInfo>) -> Flow {
         let (key, leaves) = (&info.key, &info.rewritten);
         let translated =
             leaves.destination != key.destination || leaves.destination_port != key.destination_port;

@@ -5,6 +5,8 @@ mod flows;
 mod ports;
 mod services;
 mod status;
+mod trace;
 mod workers;
 
+pub use trace::TraceError;
 pub use workers::WorkerReading;

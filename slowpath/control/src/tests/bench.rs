@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Commands that may wait for a worker, and so two more than the queues that it can take.
 pub(super) const MAILBOX: usize = 64;
@@ -249,4 +250,12 @@ pub(super) fn port(number: u8, queues: u16) -> PortConfig {
 
 pub(super) fn name(number: u8) -> PortName {
     format!("port-{number}").parse().unwrap()
+}
+
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

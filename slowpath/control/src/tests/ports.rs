@@ -1,10 +1,9 @@
 //! The life of ports.
 
-use super::bench::{Node, name, port};
+use super::bench::{Node, eventually, name, port};
 use crate::{PortError, Step};
 use millrace_api::ErrorCode;
 use millrace_fastpath::port::{BufferFrame, Frame};
-use std::time::{Duration, Instant};
 
 /// An IPv4 packet from one port's peer to another's, with valid checksums.
 fn packet(from: u8, to: u8) -> BufferFrame {
@@ -17,14 +16,6 @@ fn packet(from: u8, to: u8) -> BufferFrame {
     // UDP 1000 → 2000, 12 bytes, no checksum.
     bytes.extend([3, 0xe8, 7, 0xd0, 0, 12, 0, 0, b'p', b'i', b'n', b'g']);
     BufferFrame::new(&bytes)
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

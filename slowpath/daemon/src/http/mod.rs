@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use millrace_api::{ErrorCode, PortConfig, path};
 use millrace_config::PortName;
-use millrace_control::PortError;
+use millrace_control::{PortError, TraceError};
 
 /// Bytes of a request's body, at most: a port with all its addresses is a few kilobytes.
 const MOST_BYTES: usize = 64 * 1024;
@@ -33,6 +33,7 @@ pub(crate) fn router(control: ControlEnd) -> Router {
         .route(path::SERVICES, get(list_services))
         .route("/v1/services/{namespace}/{name}", get(show_service))
         .route(path::FLOWS, get(list_flows))
+        .route(path::TRACE, get(trace))
         .route(path::DROPS, get(drops))
         .route(path::WORKERS, get(workers))
         .route(path::TABLES, get(tables))
@@ -87,6 +88,11 @@ async fn list_flows(State(control): State<ControlEnd>, RawQuery(query): RawQuery
     Success::of(control.ask(move |control| control.list_flows(&filter)).await?)
 }
 
+async fn trace(State(control): State<ControlEnd>, RawQuery(query): RawQuery) -> Answer {
+    let request = query::parse_trace_request(query.as_deref())?;
+    Success::of(control.ask(move |control| control.trace(&request)).await??)
+}
+
 async fn drops(State(control): State<ControlEnd>) -> Answer {
     Success::of(control.ask(|control| control.drops()).await?)
 }
@@ -112,6 +118,12 @@ fn port_name(name: InPath<String>) -> Result<PortName, Failure> {
 
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
+        Failure::new(error.code(), error.to_string())
+    }
+}
+
+impl From<TraceError> for Failure {
+    fn from(error: TraceError) -> Self {
         Failure::new(error.code(), error.to_string())
     }
 }
