@@ -1,6 +1,7 @@
 //! Packets that open connections.
 
-use super::{CLUSTER_IPS, ENDPOINTS, EXTERNAL_IPS, NODE_ADDRESSES, Random, World, ip};
+use super::any::{CLUSTER_IPS, ENDPOINTS, EXTERNAL_IPS, NODE_ADDRESSES};
+use super::{Random, World, ip};
 use std::net::IpAddr;
 
 /// Where a packet comes from.
