@@ -7,18 +7,24 @@ use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
 use millrace_config::{Config, NodeName};
-use millrace_control::{Control, ControlHandle, ControlLoop, KernelPlumbing, Parts, WorkerError};
+use millrace_control::{
+    Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, Parts, Progress, WorkerError,
+};
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::mbuf::Mbuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// The running data path.
 pub(crate) struct DataPath {
     /// To the control thread.
     pub(crate) handle: ControlHandle<Mbuf>,
+    /// How the control thread gets on.
+    pub(crate) progress: Progress,
+    /// The health checks that the node is to answer.
+    pub(crate) checks: watch::Receiver<HealthChecks>,
     /// Said by the control thread when it has ended, with how the workers did.
     pub(crate) ended: oneshot::Receiver<Result<(), WorkerError>>,
     pub(crate) threads: Threads,
@@ -82,6 +88,7 @@ impl DataPath {
             plumbing: Box::new(plumbing),
             pools: Box::new(move || pools.pools()),
         });
+        let (progress, checks) = (control.progress(), control.health_checks());
         let (control_loop, handle) = ControlLoop::new(control);
         let (say, ended) = oneshot::channel();
         let work = move || {
@@ -92,6 +99,6 @@ impl DataPath {
             .name("control".to_owned())
             .spawn(work)
             .map_err(StartError::system("starting the control thread"))?;
-        Ok(DataPath { handle, ended, threads: Threads { control, staff, memory } })
+        Ok(DataPath { handle, progress, checks, ended, threads: Threads { control, staff, memory } })
     }
 }

@@ -11,6 +11,7 @@ mod drivers;
 mod error;
 mod flows;
 mod http;
+mod kube_proxy;
 mod logging;
 mod memory;
 mod metrics;

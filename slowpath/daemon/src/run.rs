@@ -7,7 +7,7 @@ use crate::objects::Objects;
 use crate::readiness::Readiness;
 use crate::reserved_ports::ReservedPorts;
 use crate::state_directory::StateDirectory;
-use crate::{StartError, metrics, worker};
+use crate::{StartError, kube_proxy, metrics, worker};
 use axum::Router;
 use millrace_config::Config;
 use millrace_control::link::Leftover;
@@ -95,14 +95,16 @@ fn serve(
         .enable_all()
         .build()
         .map_err(StartError::system("starting the runtime"))?;
-    let DataPath { handle, mut ended, threads } = data_path;
+    let DataPath { handle, progress, checks, mut ended, threads } = data_path;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::try_new()?;
         let control = ControlEnd::new(handle.clone());
         spawn_server(socket.listener()?, http::router(control.clone()));
         let listener = tokio::net::TcpListener::from_std(metrics_listener)
             .map_err(|source| StartError::Metrics { address: config.metrics.address, source })?;
-        spawn_server(listener, metrics::router(control, readiness));
+        let sources = kube_proxy::Sources { progress, checks, control: control.clone() };
+        let probes = kube_proxy::spawn(&config.services, sources);
+        spawn_server(listener, metrics::router(control, readiness, probes));
         tracing::info!(api = %config.api.socket.display(), metrics = %config.metrics.address, "serving");
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "ending"),

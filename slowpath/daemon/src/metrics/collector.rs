@@ -1,8 +1,10 @@
 //! One reading of everything, taken on the control thread and written on the web's.
 
 use super::families::{Labels, counters, gauges};
+use super::kube_proxy;
+use crate::kube_proxy::ProbeCounts;
 use millrace_api::{DropList, LinkState, Pool, Port, Status, Tables};
-use millrace_control::{Control, WorkerReading};
+use millrace_control::{Control, SyncReading, WorkerReading};
 use millrace_fastpath::port::Frame;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -18,10 +20,13 @@ pub(super) struct Reading {
     tables: Tables,
     tables_age: Duration,
     status: Status,
+    sync: SyncReading,
+    probes: ProbeCounts,
 }
 
 impl Reading {
-    pub(super) fn take<F: Frame>(control: &mut Control<F>) -> Self {
+    /// Takes it; how often health was asked for is counted elsewhere.
+    pub(super) fn take<F: Frame>(control: &mut Control<F>, probes: ProbeCounts) -> Self {
         Reading {
             ports: control.list_ports().ports,
             drops: control.drops(),
@@ -29,6 +34,8 @@ impl Reading {
             tables: control.tables(),
             tables_age: control.tables_age(),
             status: control.status(),
+            sync: control.read_sync(),
+            probes,
         }
     }
 
@@ -128,6 +135,7 @@ impl Collector for Reading {
         self.ports(&mut encoder)?;
         self.workers(&mut encoder)?;
         self.node(&mut encoder)?;
-        self.pools(&mut encoder)
+        self.pools(&mut encoder)?;
+        kube_proxy::encode(&mut encoder, &self.sync, &self.probes)
     }
 }

@@ -2,9 +2,11 @@
 
 mod collector;
 mod families;
+mod kube_proxy;
 
 use crate::StartError;
 use crate::control_end::ControlEnd;
+use crate::kube_proxy::Probes;
 use crate::readiness::Readiness;
 use axum::Router;
 use axum::extract::State;
@@ -28,6 +30,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 struct Sources {
     control: ControlEnd,
     readiness: Readiness,
+    probes: Probes,
 }
 
 /// Takes the address.
@@ -39,16 +42,18 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// `/metrics`, `/healthz` and `/readyz`.
-pub(crate) fn router(control: ControlEnd, readiness: Readiness) -> Router {
+pub(crate) fn router(control: ControlEnd, readiness: Readiness, probes: Probes) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Sources { control, readiness })
+        .with_state(Sources { control, readiness, probes })
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    let reading = match timeout(PATIENCE, sources.control.ask(Reading::take)).await {
+    let probes = sources.probes.counts();
+    let taken = sources.control.ask(move |control| Reading::take(control, probes));
+    let reading = match timeout(PATIENCE, taken).await {
         Ok(Ok(reading)) => reading,
         Ok(Err(reason)) => return (StatusCode::SERVICE_UNAVAILABLE, reason.to_string()).into_response(),
         Err(_) => {

@@ -1,0 +1,150 @@
+//! Addresses to serve at, open to everybody who can reach the node.
+
+use axum::serve::Listener;
+use ipnet::IpNet;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind as bind_socket, listen, setsockopt, socket,
+};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+
+/// What a connection may take in all. A probe takes milliseconds; whoever only holds a connection open is in the way.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Listens at an address, on the runtime of the calling thread. An unspecified address (`0.0.0.0` or `::`) means all
+/// addresses of both families, as in Go programs, and of IPv4 where there is no IPv6.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    if !address.ip().is_unspecified() {
+        return adopt(std::net::TcpListener::bind(address)?);
+    }
+    match bind_both(address.port()) {
+        Err(error) if lacks_ipv6(&error) && address.is_ipv4() => adopt(std::net::TcpListener::bind(address)?),
+        bound => adopt(bound?),
+    }
+}
+
+fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// At all addresses of both families, whatever `net.ipv6.bindv6only` says.
+fn bind_both(port: u16) -> io::Result<std::net::TcpListener> {
+    let socket = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, Ipv6V6Only, &false)?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    let everywhere = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
+    bind_socket(socket.as_raw_fd(), &everywhere)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
+}
+
+/// Whether the kernel has no IPv6, or not in this namespace.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let refusals = [nix::Error::EAFNOSUPPORT, nix::Error::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| refusals.iter().any(|refusal| *refusal as i32 == code))
+}
+
+/// The addresses of this namespace's interfaces that are in one of the ranges, with port 0.
+pub(super) fn addresses_in(ranges: &[IpNet]) -> io::Result<Vec<SocketAddr>> {
+    let of_interface = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
+        // With its scope, without which a link-local address means nothing.
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into()))
+    };
+    let is_selected = |address: &SocketAddr| ranges.iter().any(|range| range.contains(&address.ip()));
+    let mut found: Vec<SocketAddr> = getifaddrs()?.filter_map(of_interface).filter(is_selected).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Every address of both families.
+pub(super) const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+/// A listener that has few connections at a time, and none for long.
+pub(super) struct Guarded {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl Guarded {
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
+        Guarded { listener, room: Arc::new(Semaphore::new(connections)) }
+    }
+}
+
+impl Listener for Guarded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let permit = Arc::clone(&self.room).acquire_owned().await.ok();
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        (Connection { stream, end: Box::pin(sleep(LIFETIME)), _permit: permit }, peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that fails when its time is over.
+pub(super) struct Connection {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
