@@ -10,6 +10,11 @@
 //! | `POST /v1/ports` with a [`PortConfig`](millrace_config::PortConfig) | [`Port`], 201 |
 //! | `GET /v1/ports/{name}` | [`Port`] |
 //! | `DELETE /v1/ports/{name}` | 204 |
+//! | `POST /v1/attachments` with an [`AttachmentRequest`] | [`Attachment`], 201 |
+//! | `GET /v1/attachments` | [`AttachmentList`] |
+//! | `GET /v1/attachments/{containerId}/{ifName}` | [`Attachment`], after a look whether all of it is there: else 409 |
+//! | `DELETE /v1/attachments/{containerId}/{ifName}` | 204, also when there is none |
+//! | `POST /v1/attachments/gc` with a [`GarbageRequest`] | [`GarbageList`] |
 //! | `GET /v1/services`, `GET /v1/services/{namespace}/{name}` | [`ServiceList`], [`Service`] |
 //! | `GET /v1/flows?`[`FlowFilter`] | [`FlowList`] |
 //! | `GET /v1/trace?`[`TraceRequest`] | [`Trace`] |
@@ -22,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attachments;
 mod client;
 mod drops;
 mod error;
@@ -32,6 +38,11 @@ mod services;
 mod status;
 mod trace;
 
+pub use attachments::{
+    AddressSource, Attachment, AttachmentId, AttachmentList, AttachmentRequest, AttachmentStatus, Bandwidth,
+    ContainerId, DELETIONS_DIRECTORY, GarbageList, GarbageRequest, HostInterface, HostPort, InvalidContainerId,
+    PodIdentity, QueuedDeletion, Route, VhostUserFiles,
+};
 pub use client::{Client, ClientError, HttpError};
 pub use drops::{DropCount, DropList};
 pub use error::{ErrorBody, ErrorCode, Refusal};

@@ -1,9 +1,15 @@
 //! The paths of the API.
 
+use crate::attachments::AttachmentId;
+
 /// General state.
 pub const STATUS: &str = "/v1/status";
 /// Ports.
 pub const PORTS: &str = "/v1/ports";
+/// Attachments of containers.
+pub const ATTACHMENTS: &str = "/v1/attachments";
+/// Removal of attachments that a container runtime no longer knows.
+pub const ATTACHMENTS_GC: &str = "/v1/attachments/gc";
 /// Services.
 pub const SERVICES: &str = "/v1/services";
 /// The flow table.
@@ -23,6 +29,11 @@ pub const TRACE: &str = "/v1/trace";
 /// One port.
 pub fn port(name: &str) -> String {
     format!("{PORTS}/{}", encoded(name))
+}
+
+/// One attachment.
+pub fn attachment(id: &AttachmentId) -> String {
+    format!("{ATTACHMENTS}/{}/{}", encoded(id.container_id.as_str()), encoded(id.if_name.as_str()))
 }
 
 /// One service.

@@ -1,5 +1,6 @@
 //! The daemon as a whole: its state, workers, tables and the objects that it could not use.
 
+use crate::attachments::AttachmentStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub struct Status {
     pub dropped_frames: u64,
     /// Packet memory.
     pub pools: Vec<Pool>,
+    /// Attachments of containers.
+    pub attachments: AttachmentStatus,
 }
 
 /// Where objects come from.

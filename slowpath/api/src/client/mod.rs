@@ -1,5 +1,6 @@
 //! A blocking client: one connection a request, bounded in time and size.
 
+mod attachments;
 mod http;
 
 use crate::error::{ErrorBody, ErrorCode, Refusal};

@@ -1,7 +1,9 @@
 //! The daemon as a whole.
 
 use crate::control::Control;
-use millrace_api::{ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables};
+use millrace_api::{
+    AttachmentStatus, ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables,
+};
 use millrace_config::Source;
 use millrace_fastpath::port::Frame;
 use std::time::Duration;
@@ -32,6 +34,7 @@ impl<F: Frame> Control<F> {
             flow_capacity: self.flows.capacity().into(),
             dropped_frames: self.lost(),
             pools: self.pools(),
+            attachments: AttachmentStatus::default(),
         }
     }
 
