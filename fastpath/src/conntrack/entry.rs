@@ -242,22 +242,6 @@ impl<'a> Entry<'a> {
         EntryFlags((self.own.get(5) >> 24) as u8)
     }
 
-    /// TCP flags that this direction has sent until now.
-    #[inline(always)]
-    pub fn tcp_seen(&self) -> TcpSeen {
-        TcpSeen((self.own.get(5) >> 16) as u8)
-    }
-
-    /// Notes TCP flags; writes only when there is something new.
-    #[inline(always)]
-    pub fn note_tcp(&self, seen: TcpSeen) {
-        let word = self.own.get(5);
-        let noted = word | u64::from(seen.0) << 16;
-        if noted != word {
-            self.own.set(5, noted);
-        }
-    }
-
     /// What this direction of a TCP connection has sent until now.
     #[inline(always)]
     pub(super) fn tcp_side(&self) -> TcpSide {

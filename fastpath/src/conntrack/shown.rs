@@ -4,6 +4,8 @@ use super::sctp::SctpPacket;
 use super::tcp_window::TcpSegment;
 use crate::wire::IpProtocol;
 use crate::wire::parse::L4Kind;
+use crate::wire::sctp::chunk;
+use crate::wire::tcp::Flags;
 
 /// What connection tracking reads of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +35,15 @@ impl Shown {
             IpProtocol::TCP => Shown::Tcp(TcpSegment::OPENING),
             IpProtocol::SCTP => Shown::Sctp(SctpPacket::OPENING),
             _ => Shown::Nothing,
+        }
+    }
+
+    /// Whether it opens a connection: a SYN without ACK, or an INIT.
+    pub fn opens(&self) -> bool {
+        match self {
+            Shown::Tcp(segment) => segment.flags.contains(Flags::SYN) && !segment.flags.contains(Flags::ACK),
+            Shown::Sctp(packet) => packet.kind == chunk::INIT,
+            Shown::Nothing => false,
         }
     }
 

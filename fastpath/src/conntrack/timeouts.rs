@@ -49,7 +49,7 @@ impl FlowState {
         let replied = reply.last_seen() != Ticks::default();
         match key.protocol {
             _ if key.fragment => FlowState::Fragments,
-            6 => FlowState::Tcp(TcpState::of(original.tcp_seen(), reply.tcp_seen())),
+            6 => FlowState::Tcp(TcpState::of(original.tcp_side().seen, reply.tcp_side().seen)),
             17 if replied => FlowState::UdpStream,
             17 => FlowState::UdpUnreplied,
             132 => FlowState::Sctp(SctpState::of(original.sctp_side().seen, reply.sctp_side().seen)),

@@ -40,8 +40,7 @@ pub(super) fn established<F: Frame>(
     apply(frame, packet, entry, adjacency).then_some(adjacency.port)
 }
 
-/// Notes what a packet other than UDP shows of its connection; false when it is invalid or opens a connection anew
-/// under a 5-tuple whose last one is over.
+/// Notes what a packet other than UDP shows of its connection; false when it is invalid or opens a connection.
 #[inline(always)]
 fn note(
     flows: &FlowView<'_>,
@@ -69,7 +68,9 @@ fn note_rare(
     number: EntryRef,
     now: Ticks,
 ) -> bool {
-    entry.note(&flows.entry(number.peer()), &packet.shown(head), now).goes_on()
+    let shown = packet.shown(head);
+    // A client that begins anew asks whether its endpoint still serves.
+    !shown.opens() && entry.note(&flows.entry(number.peer()), &shown, now).goes_on()
 }
 
 /// Whether a packet larger than the MTU is a GSO frame whose segments are not.

@@ -10,14 +10,10 @@ use super::forward::{apply, fits};
 use super::run::{Context, Pipeline, addresses};
 use super::service::{frontend_key, translate};
 use super::{Egress, WorkerCounter};
-use crate::conntrack::{Entry, EntryRef, FlowKey, FlowTable, TcpSeen, TcpState};
+use crate::conntrack::{Entry, EntryRef, FlowKey, FlowTable, Judgment, Shown};
 use crate::port::{DropReason, Frame, PortId};
 use crate::tables::{Address, Adjacency, AdjacencyId, Backend, PortRole, Route, ServiceId, TableSet};
 use crate::wire::parse::{Family, IcmpEcho, L4Kind, Parsed};
-
-/// TCP's SYN and ACK in the header's flags (RFC 9293, section 3.1).
-const SYN: u8 = 2;
-const ACK: u8 = 16;
 
 /// Why a packet is not forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +35,8 @@ pub(super) enum Standing {
     Anew,
     /// The connection's endpoint serves no more, and connections to such are to be reset.
     Reset,
+    /// It only looks as if it did: a RST that its receiver cannot have asked for.
+    Invalid,
 }
 
 impl Pipeline {
@@ -53,7 +51,9 @@ impl Pipeline {
         egress: &mut impl Egress<F>,
     ) {
         let key = flow_key(parsed);
-        let verdict = self.verdict(context, parsed, &key, hash).and_then(|number| {
+        let brief = Brief::of(parsed);
+        let shown = brief.shown(frame.head());
+        let verdict = self.verdict(context, parsed, &shown, &key, hash).and_then(|number| {
             let adjacency = self.admit(context, &frame, parsed, number)?;
             Ok((number, adjacency))
         });
@@ -63,11 +63,8 @@ impl Pipeline {
                     self.first_fragment(context, parsed, number);
                 }
                 let entry = self.tracker.entry(number);
-                entry.touch(context.now.ticks());
-                if parsed.kind == L4Kind::Tcp {
-                    entry.note_tcp(TcpSeen::of_flags(parsed.tcp_flags));
-                }
-                match apply(&mut frame, &Brief::of(parsed), &entry, &adjacency) {
+                entry.note(&self.tracker.entry(number.peer()), &shown, context.now.ticks());
+                match apply(&mut frame, &brief, &entry, &adjacency) {
                     true => egress.send(adjacency.port, frame),
                     false => egress.drop_frame(DropReason::Truncated, frame),
                 }
@@ -81,13 +78,15 @@ impl Pipeline {
         &mut self,
         context: &Context<'_>,
         parsed: &Parsed,
+        shown: &Shown,
         key: &FlowKey,
         hash: u64,
     ) -> Result<EntryRef, Refusal> {
         if let Some(number) = self.tracker.table().find(&key.words(), hash) {
-            match standing(context, self.tracker.table(), parsed, number) {
+            match standing(context, self.tracker.table(), parsed, shown, number) {
                 Standing::Continues => return self.revalidate(context, key, number),
                 Standing::Anew => self.tracker.remove(number),
+                Standing::Invalid => return Err(Refusal::Drop(DropReason::FlowInvalid)),
                 Standing::Reset => {
                     self.tracker.remove(number);
                     return Err(Refusal::Answer(Answer::Reset, DropReason::EndpointGone));
@@ -95,7 +94,7 @@ impl Pipeline {
             }
         }
         check_source(context, key)?;
-        may_begin(parsed)?;
+        may_begin(parsed, shown)?;
         let target = translate(context, &self.affinity, parsed, key, hash, &mut ())?;
         self.track(context, key, &target)
     }
@@ -236,20 +235,22 @@ pub(super) fn standing(
     context: &Context<'_>,
     flows: &FlowTable,
     parsed: &Parsed,
+    shown: &Shown,
     number: EntryRef,
 ) -> Standing {
     let entry = flows.entry(number);
+    match entry.judge(&flows.entry(number.peer()), shown) {
+        Judgment::OpensAnew => return Standing::Anew,
+        Judgment::Invalid => return Standing::Invalid,
+        Judgment::Valid | Judgment::Ignored => {}
+    }
     let stale = entry.epoch() != context.tables.epoch;
     match parsed.kind {
-        L4Kind::Tcp => {
-            let opens = parsed.tcp_flags & (SYN | ACK) == SYN;
-            let peer = flows.entry(number.peer());
-            if opens && TcpState::of(entry.tcp_seen(), peer.tcp_seen()).is_over() {
-                return Standing::Anew;
-            }
+        L4Kind::Tcp | L4Kind::Sctp => {
+            let opens = shown.opens();
             match (stale || opens) && is_vanished(context.tables, &entry, number) {
                 true if opens && !number.is_reply() => Standing::Anew,
-                true if context.tables.reset_vanished => Standing::Reset,
+                true if context.tables.reset_vanished && parsed.kind == L4Kind::Tcp => Standing::Reset,
                 _ => Standing::Continues,
             }
         }
@@ -278,9 +279,9 @@ fn is_vanished(tables: &TableSet, entry: &Entry<'_>, number: EntryRef) -> bool {
 }
 
 /// Whether a packet can be the first of a flow.
-pub(super) fn may_begin(parsed: &Parsed) -> Result<(), Refusal> {
+pub(super) fn may_begin(parsed: &Parsed, shown: &Shown) -> Result<(), Refusal> {
     let valid = match parsed.kind {
-        L4Kind::Tcp => !TcpSeen::of_flags(parsed.tcp_flags).has(TcpSeen::RST),
+        L4Kind::Tcp | L4Kind::Sctp => shown.may_begin(),
         L4Kind::IcmpEcho(IcmpEcho::Reply) => false,
         // IPv4 addresses in IPv6's clothes are of no flow (RFC 4291, section 2.5.5.2).
         _ => true,

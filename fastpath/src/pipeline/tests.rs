@@ -10,4 +10,5 @@ mod frontends;
 mod hostile;
 mod services;
 mod source_ports;
+mod tcp_tracking;
 mod trace;

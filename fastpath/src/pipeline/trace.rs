@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::resolve::{Refusal, Standing, check_source, flow_key, may_begin, neighbour, standing};
 use super::run::Context;
 use super::service::translate;
-use crate::conntrack::{AffinityTable, EntryRef, FlowKey, FlowState, FlowTable};
+use crate::conntrack::{AffinityTable, EntryRef, FlowKey, FlowState, FlowTable, Shown};
 use crate::port::{DropReason, PortId};
 use crate::tables::{Address, Adjacency, Backend, FrontendKind, Origin, ServiceId, TableSet};
 use crate::wire::icmp_error::Problem;
@@ -186,7 +186,7 @@ fn walk(
             }
             check_source(context, &key)?;
             steps.note(TraceStep::SourceOwned);
-            may_begin(&parsed)?;
+            may_begin(&parsed, &Shown::opening(parsed.protocol))?;
             translate(context, affinity, &parsed, &key, hash, steps)?.rewritten
         }
     };
@@ -211,7 +211,8 @@ fn goes_on(
 ) -> bool {
     let (entry, peer) = (flows.entry(number), flows.entry(number.peer()));
     let state = if number.is_reply() { FlowState::of(&peer, &entry) } else { FlowState::of(&entry, &peer) };
-    let goes_on = matches!(standing(context, flows, parsed, number), Standing::Continues);
+    let shown = Shown::opening(parsed.protocol);
+    let goes_on = matches!(standing(context, flows, parsed, &shown, number), Standing::Continues);
     let current = entry.epoch() == context.tables.epoch && entry.arrival() == context.arrival;
     steps.note(match goes_on {
         true => TraceStep::KnownFlow { state, service: entry.service(), current },

@@ -10,9 +10,9 @@ fn the_first_packet_makes_a_flow_and_all_others_of_both_directions_use_it() {
         for protocol in [TCP, UDP, SCTP] {
             let mut node = Node::new();
             let there = Packet::new(A, net.a, net.b, protocol, (1000, 2000));
+            let more = Packet { flags: "A", ..there };
             let back = Packet { flags: "SA", ..Packet::new(B, net.b, net.a, protocol, (2000, 1000)) };
-            for (round, (packet, to)) in
-                [(there, B), (back, A), (there, B), (back, A)].into_iter().enumerate()
+            for (round, (packet, to)) in [(there, B), (back, A), (more, B), (back, A)].into_iter().enumerate()
             {
                 let (port, frame) = node.run(packet.from, packet.frame()).unwrap();
                 let seen = see(&frame);
@@ -83,7 +83,7 @@ fn an_answer_without_a_question_is_dropped() {
 fn a_gso_frame_stays_whole_though_larger_than_the_mtu() {
     for net in families() {
         let mut node = Node::new();
-        let packet = Packet { payload: 20_000, ..Packet::new(A, net.a, net.b, TCP, (1, 2)) };
+        let packet = Packet { payload: 20_000, flags: "A", ..Packet::new(A, net.a, net.b, TCP, (1, 2)) };
         let kind = if net.a.is_ipv4() { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
         let start = if net.a.is_ipv4() { 34 } else { 54 };
         let size = if net.a.is_ipv4() { 1460 } else { 1440 };

@@ -229,11 +229,17 @@ fn a_connection_to_a_vanished_endpoint_is_reset_if_so_configured() {
 #[test]
 fn a_new_connection_attempt_does_not_stay_with_a_vanished_endpoint() {
     for net in families() {
-        let mut node = node();
-        let packet = Packet::new(A, net.a, net.vip, TCP, (1000, 80));
-        node.run(A, packet.frame()).unwrap();
-        node.set_backends(&[(net.a, 9090)]);
-        let (port, frame) = node.run(A, packet.frame()).unwrap();
-        assert_eq!((port, see(&frame).destination, see(&frame).ports.1), (A, net.a, 9090));
+        for protocol in [TCP, SCTP] {
+            let mut node = Node::new();
+            let opening = Packet { chunk: (1, 0), ..Packet::new(A, net.a, net.vip, protocol, (1000, 80)) };
+            node.run(A, opening.frame()).unwrap();
+            node.set_backends(&[(net.a, 9090)]);
+            // Something else of the old connection goes where it went.
+            let late = Packet { flags: "A", chunk: (0, 0), ..opening };
+            assert_eq!(node.run(A, late.frame()).unwrap().0, B);
+            let (port, frame) = node.run(A, opening.frame()).unwrap();
+            let seen = see(&frame);
+            assert_eq!((port, seen.destination, seen.ports.1), (A, net.a, 9090), "{protocol}");
+        }
     }
 }

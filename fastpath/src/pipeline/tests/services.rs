@@ -13,7 +13,8 @@ fn a_connection_goes_to_the_backend_and_its_reply_is_translated_back_to_the_vip(
             let there = Packet::new(A, net.a, net.vip, protocol, (1000, 80));
             let back = Packet { flags: "SA", ..Packet::new(B, net.b, net.a, protocol, (8080, 1000)) };
             for round in 0..2 {
-                let (port, frame) = node.run(A, there.frame()).unwrap();
+                let flags = if round == 0 { "S" } else { "A" };
+                let (port, frame) = node.run(A, Packet { flags, ..there }.frame()).unwrap();
                 let seen = see(&frame);
                 assert_eq!((port, seen.source, seen.destination), (B, net.a, net.b), "{protocol}");
                 assert_eq!(seen.ports, (1000, 8080));
