@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """SCTP without the kernel's help, on raw sockets: an INIT is answered by an INIT ACK, checksums (CRC32c) verified.
 
-usage: sctp.py serve PORT            answers until it is killed
-       sctp.py ask ADDRESS PORT      prints the name in the answer; fails when none comes or its checksum is wrong
+usage: sctp.py serve PORT NAME                    answers with its name and the client's address until it is killed
+       sctp.py ask ADDRESS PORT SECONDS [SOURCE]  prints the answer. Without one it fails and says `refused` or
+                                                  `silence`; answers with a wrong checksum do not count
 """
+import ipaddress
 import os
 import select
 import socket
@@ -54,20 +56,25 @@ def payload(family, data):
 def serve(port):
     name = sys.argv[3] if len(sys.argv) > 3 else "?"
     sockets = {raw(family): family for family in (socket.AF_INET, socket.AF_INET6)}
+    print("ready", flush=True)
     while True:
         for sock in select.select(list(sockets), [], [])[0]:
             data, peer = sock.recvfrom(65536)
             found = parse(payload(sockets[sock], data))
             if found and found[1] == port and found[2] == INIT:
-                answer = packet(port, found[0], 0x12345678, INIT_ACK, name.encode())
+                address = ipaddress.ip_address(peer[0])
+                client = f"{address}:{found[0]}" if address.version == 4 else f"[{address}]:{found[0]}"
+                answer = packet(port, found[0], 0x12345678, INIT_ACK, f"{name} {client}".encode())
                 sock.sendto(answer, (peer[0], 0))
 
 
-def ask(address, port):
+def ask(address, port, seconds, source=None):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = raw(family)
-    sock.settimeout(2)
+    sock.settimeout(seconds)
     local = 20000 + os.getpid() % 40000
+    if source:
+        sock.bind((source, 0))
     sock.connect((address, 0))
     sock.send(packet(local, port, 0, INIT, b"x"))
     while True:
@@ -81,4 +88,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     else:
-        ask(sys.argv[2], int(sys.argv[3]))
+        try:
+            ask(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])
+        except ConnectionRefusedError:
+            sys.exit("refused")
+        except TimeoutError:
+            sys.exit("silence")

@@ -8,6 +8,7 @@
 // A test says what went wrong by panicking; so does the harness of tests.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod ask;
 mod daemon;
 mod guest;
 mod manifest;
@@ -18,10 +19,12 @@ mod process;
 mod raw;
 mod testpmd;
 mod traffic;
+mod wire;
 
+pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
 pub use daemon::{Daemon, binary};
 pub use guest::{Card, Guest};
-pub use manifest::{Manifests, ServiceSpec};
+pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};
 pub use netns::Netns;
 pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};
@@ -29,3 +32,4 @@ pub use process::{Child, Output, run};
 pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
 pub use testpmd::Testpmd;
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};
+pub use wire::{Seen, Wire};

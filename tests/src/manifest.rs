@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The namespace of every object here.
 pub(crate) const NAMESPACE: &str = "test";
+/// The node's own addresses.
+pub(crate) const NODE_ADDRESSES: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 
 /// A service to write.
 #[derive(Clone, Debug)]
@@ -28,6 +30,109 @@ impl ServiceSpec {
             cluster_ips: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
             ports: vec![("TCP", port, target), ("UDP", port, target), ("SCTP", port, target)],
         }
+    }
+
+    /// Its object.
+    pub fn object(&self) -> Value {
+        let families: Vec<&str> = self.cluster_ips.iter().map(family).collect();
+        let port = |(protocol, port, target): &(&str, u16, u16)| json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": port, "targetPort": target});
+        let ports: Vec<Value> = self.ports.iter().map(port).collect();
+        json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": self.name, "namespace": NAMESPACE},
+            "spec": {"clusterIP": self.cluster_ips.first(), "clusterIPs": self.cluster_ips,
+                "ipFamilies": families, "ports": ports}})
+    }
+
+    /// A slice of its endpoints; `label` tells slices of one service apart, `wanted` is the family.
+    pub fn slice<'a>(
+        &self,
+        label: &str,
+        wanted: &str,
+        endpoints: impl IntoIterator<Item = &'a EndpointSpec>,
+    ) -> Value {
+        let port = |(protocol, _, target): &(&str, u16, u16)| json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": target});
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": wanted,
+            "metadata": {"name": format!("{}-{}", self.name, label.to_lowercase()),
+                "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": self.name}},
+            "ports": self.ports.iter().map(port).collect::<Vec<_>>(),
+            "endpoints": endpoints.into_iter().map(EndpointSpec::object).collect::<Vec<_>>()})
+    }
+}
+
+/// An endpoint to write.
+#[derive(Clone, Debug)]
+pub struct EndpointSpec {
+    /// Its address.
+    pub address: IpAddr,
+    /// The node that it is on.
+    pub node: String,
+    /// `conditions`.
+    pub conditions: Value,
+    /// `hints`, if any.
+    pub hints: Value,
+}
+
+impl EndpointSpec {
+    /// One that takes connections.
+    pub fn ready(address: IpAddr, node: &str) -> Self {
+        let conditions = json!({"ready": true, "serving": true, "terminating": false});
+        EndpointSpec { address, node: node.to_owned(), conditions, hints: Value::Null }
+    }
+
+    /// It answers, but is about to end.
+    #[must_use]
+    pub fn terminating(mut self) -> Self {
+        self.conditions = json!({"ready": false, "serving": true, "terminating": true});
+        self
+    }
+
+    /// It is there and does not answer.
+    #[must_use]
+    pub fn unready(mut self) -> Self {
+        self.conditions = json!({"ready": false, "serving": false, "terminating": false});
+        self
+    }
+
+    /// It is about to end and answers no more.
+    #[must_use]
+    pub fn dead(mut self) -> Self {
+        self.conditions = json!({"ready": false, "serving": false, "terminating": true});
+        self
+    }
+
+    /// It is on another node.
+    #[must_use]
+    pub fn on(mut self, node: &str) -> Self {
+        node.clone_into(&mut self.node);
+        self
+    }
+
+    /// Hints: for whom it is best. `kind` is `forZones` or `forNodes`.
+    #[must_use]
+    pub fn hinted(mut self, kind: &str, names: &[&str]) -> Self {
+        let names: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        if self.hints.is_null() {
+            self.hints = json!({});
+        }
+        self.hints[kind] = json!(names);
+        self
+    }
+
+    fn object(&self) -> Value {
+        let mut object =
+            json!({"addresses": [self.address], "nodeName": self.node, "conditions": self.conditions});
+        if !self.hints.is_null() {
+            object["hints"] = self.hints.clone();
+        }
+        object
+    }
+}
+
+/// Makes a service one of type `NodePort` or `LoadBalancer` with this NodePort, for all of its protocols.
+pub fn expose(service: &mut Value, kind: &str, node_port: u16) {
+    service["spec"]["type"] = json!(kind);
+    for port in service["spec"]["ports"].as_array_mut().expect("a service has ports") {
+        port["nodePort"] = json!(node_port);
     }
 }
 
@@ -61,20 +166,26 @@ impl Manifests {
         fs::remove_file(self.directory.join(file)).expect("the file is there");
     }
 
-    fn write(&self, file: &str, objects: &[Value]) {
+    /// Writes objects into a file.
+    pub fn write(&self, file: &str, objects: &[Value]) {
         // JSON is YAML.
         let documents: Vec<String> = objects.iter().map(Value::to_string).collect();
         self.write_raw(file, &documents.join("\n---\n"));
     }
 
-    /// The node.
+    /// The node, in zone `zone-a`, with an address of each family.
     pub fn node(&self, name: &str) {
-        self.write(
-            "node.yaml",
-            &[json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
-                "spec": {"podCIDR": "10.77.0.0/16", "podCIDRs": ["10.77.0.0/16", "fd00:77::/64"]},
-                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}})],
-        );
+        self.node_with(name, |_| ());
+    }
+
+    /// The same, changed.
+    pub fn node_with(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut node = json!({"apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": "zone-a"}},
+            "spec": {"podCIDR": "10.77.0.0/16", "podCIDRs": ["10.77.0.0/16", "fd00:77::/64"]},
+            "status": {"addresses": NODE_ADDRESSES.map(|ip| json!({"type": "InternalIP", "address": ip}))}});
+        change(&mut node);
+        self.write("node.yaml", &[node]);
     }
 
     /// A pod with its addresses.
@@ -91,53 +202,41 @@ impl Manifests {
 
     /// A service.
     pub fn service(&self, spec: &ServiceSpec) {
-        let families: Vec<&str> = spec.cluster_ips.iter().map(family).collect();
-        let ports: Vec<Value> = spec
-            .ports
-            .iter()
-            .map(|(protocol, port, target)| {
-                json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": port, "targetPort": target})
-            })
-            .collect();
-        self.write(
-            &format!("service-{}.yaml", spec.name),
-            &[json!({"apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": spec.name, "namespace": NAMESPACE},
-                "spec": {"clusterIP": spec.cluster_ips.first(), "clusterIPs": spec.cluster_ips,
-                    "ipFamilies": families, "ports": ports}})],
-        );
+        self.service_with(spec, |_| ());
+    }
+
+    /// A service, changed.
+    pub fn service_with(&self, spec: &ServiceSpec, change: impl FnOnce(&mut Value)) {
+        let mut service = spec.object();
+        change(&mut service);
+        self.write(&format!("service-{}.yaml", spec.name), &[service]);
     }
 
     /// The service's endpoints: all of `backends`, ready, one slice a family.
     pub fn endpoints(&self, spec: &ServiceSpec, node: &str, backends: &[IpAddr]) {
-        let slices: Vec<Value> = ["IPv4", "IPv6"]
-            .into_iter()
-            .map(|wanted| {
-                let endpoints: Vec<Value> = backends
-                    .iter()
-                    .filter(|address| family(address) == wanted)
-                    .map(|address| {
-                        json!({"addresses": [address], "nodeName": node,
-                            "conditions": {"ready": true, "serving": true, "terminating": false}})
-                    })
-                    .collect();
-                let ports: Vec<Value> = spec
-                    .ports
-                    .iter()
-                    .map(|(protocol, _, target)| {
-                        json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": target})
-                    })
-                    .collect();
-                json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": wanted,
-                    "metadata": {"name": format!("{}-{}", spec.name, wanted.to_lowercase()),
-                        "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": spec.name}},
-                    "ports": ports, "endpoints": endpoints})
-            })
-            .collect();
+        let endpoints: Vec<_> = backends.iter().map(|address| EndpointSpec::ready(*address, node)).collect();
+        self.endpoints_as(spec, &endpoints);
+    }
+
+    /// The service's endpoints as they are, one slice a family.
+    pub fn endpoints_as(&self, spec: &ServiceSpec, endpoints: &[EndpointSpec]) {
+        let slices = ["IPv4", "IPv6"].map(|wanted| {
+            spec.slice(
+                wanted,
+                wanted,
+                endpoints.iter().filter(|endpoint| family(&endpoint.address) == wanted),
+            )
+        });
         self.write(&format!("endpoints-{}.yaml", spec.name), &slices);
+    }
+
+    /// Takes away a service and its endpoints.
+    pub fn remove_service(&self, spec: &ServiceSpec) {
+        self.remove(&format!("service-{}.yaml", spec.name));
+        self.remove(&format!("endpoints-{}.yaml", spec.name));
     }
 }
 
-fn family(address: &IpAddr) -> &'static str {
+pub(crate) fn family(address: &IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

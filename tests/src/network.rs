@@ -1,19 +1,24 @@
 //! A daemon with its pods.
 
 use crate::daemon::{Daemon, NODE};
-use crate::manifest::{Manifests, ServiceSpec};
-use crate::pod::{Family, Kind, Pod};
+use crate::manifest::{EndpointSpec, Manifests, NAMESPACE, NODE_ADDRESSES, ServiceSpec};
+use crate::pod::{Family, Kind, Place, Pod};
 use crate::traffic::ping;
 use nix::fcntl::{Flock, FlockArg};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Two daemons and their pods on two cores would measure each other: one network at a time.
 static ALONE: Mutex<()> = Mutex::new(());
+/// Where the world's client is.
+const WORLD_ADDRESSES: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
+/// Numbers of marker services: each is seen once.
+static MARKER: AtomicU32 = AtomicU32::new(0);
 /// The same between test programs.
 const LOCK: &str = "/run/lock/millrace-tests";
 
@@ -21,6 +26,8 @@ const LOCK: &str = "/run/lock/millrace-tests";
 #[derive(Debug)]
 pub struct Network {
     pods: Vec<Pod>,
+    world: Option<Pod>,
+    host: Option<Pod>,
     daemon: Option<Daemon>,
     _alone: (MutexGuard<'static, ()>, Flock<File>),
 }
@@ -34,8 +41,13 @@ impl Network {
     /// The same with a changed configuration.
     pub fn start_with(kinds: &[Kind], change: impl FnOnce(&mut Value)) -> Self {
         let alone = (ALONE.lock().unwrap_or_else(PoisonError::into_inner), machine());
-        let mut network =
-            Network { pods: Vec::new(), daemon: Some(Daemon::start(&[], change)), _alone: alone };
+        let mut network = Network {
+            pods: Vec::new(),
+            world: None,
+            host: None,
+            daemon: Some(Daemon::start(&[], change)),
+            _alone: alone,
+        };
         for kind in kinds {
             network.add_pod(*kind);
         }
@@ -47,29 +59,62 @@ impl Network {
     pub fn add_pod(&mut self, kind: Kind) -> usize {
         let at = u8::try_from(self.pods.len()).expect("few pods");
         let name = char::from(b'a' + at).to_string();
-        let mut pod = Pod::new(&name, kind, 10 + at);
-        let daemon = self.daemon();
-        daemon.manifests().pod(&name, NODE, &pod.addresses());
-        daemon.add_port(&pod.port(daemon.room()));
-        pod.connect(daemon.room());
+        let pod = Pod::new(&name, kind, 10 + at);
+        self.manifests().pod(&name, NODE, &pod.addresses());
+        let pod = self.attach(pod);
         self.pods.push(pod);
         self.pods.len() - 1
+    }
+
+    /// A daemon with pods, and a port to the world.
+    pub fn with_world(kinds: &[Kind], world: Kind) -> Self {
+        Self::with_world_and(kinds, world, |_| ())
+    }
+
+    /// The same with a changed configuration.
+    pub fn with_world_and(kinds: &[Kind], world: Kind, change: impl FnOnce(&mut Value)) -> Self {
+        let mut network = Self::start_with(kinds, change);
+        network.add_world(world);
+        network
+    }
+
+    /// Adds the port to the world: it owns the default routes. A client is behind it.
+    pub fn add_world(&mut self, kind: Kind) {
+        let world = Pod::at_place("world", kind, 200, Place::World, WORLD_ADDRESSES.map(parsed));
+        self.world = Some(self.attach(world));
+        self.settle();
+    }
+
+    /// Adds the port to the node's own network namespace, which is played by one more.
+    pub fn add_host(&mut self) {
+        let host = Pod::at_place("host", Kind::Tap, 201, Place::Host, NODE_ADDRESSES.map(parsed));
+        self.host = Some(self.attach(host));
+        self.settle();
+    }
+
+    fn attach(&self, mut pod: Pod) -> Pod {
+        let daemon = self.daemon();
+        daemon.add_port(&pod.port(daemon.room()));
+        pod.connect(daemon.room());
+        pod
     }
 
     /// Waits until every pod's link is up and its addresses lead to it.
     pub fn settle(&self) {
         eventually("links of all pods up", Duration::from_secs(30), || {
             let ports = self.daemon().ports();
-            self.pods.iter().all(|pod| {
+            self.places().all(|pod| {
                 let port = ports.iter().find(|port| port.config.name.as_str() == pod.name);
                 port.is_some_and(|port| {
-                    port.link == millrace_api::LinkState::Up
-                        && pod.addresses().iter().all(|address| port.pod_ips.contains(address))
+                    let pod_ips = |port: &millrace_api::Port| {
+                        pod.addresses().iter().all(|address| port.pod_ips.contains(address))
+                    };
+                    port.link == millrace_api::LinkState::Up && (port.config.pod.is_none() || pod_ips(port))
                 })
             })
         });
         // A TAP's or veth's far end may take some time to have its carrier.
-        for pod in &self.pods {
+        for pod in self.places() {
             for gateway in [crate::pod::GATEWAY_IPV4.to_owned(), format!("{}%eth0", crate::pod::GATEWAY_IPV6)]
             {
                 eventually("the gateway answers", Duration::from_secs(10), || ping(pod, &gateway, 56));
@@ -90,6 +135,57 @@ impl Network {
     /// All pods.
     pub fn pods(&self) -> &[Pod] {
         &self.pods
+    }
+
+    /// The world beyond the cluster; [`add_world`](Network::add_world) comes first.
+    pub fn world(&self) -> &Pod {
+        self.world.as_ref().expect("this network has a world")
+    }
+
+    /// The node's own network namespace; [`add_host`](Network::add_host) comes first.
+    pub fn host(&self) -> &Pod {
+        self.host.as_ref().expect("this network has a host")
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().chain(&self.world).chain(&self.host)
+    }
+
+    /// The node's own address.
+    pub fn node_address(family: Family) -> IpAddr {
+        parsed(NODE_ADDRESSES[usize::from(family == Family::V6)])
+    }
+
+    /// The name of the node.
+    pub fn node_name() -> &'static str {
+        NODE
+    }
+
+    /// Pods as ready endpoints of this node, both families.
+    pub fn endpoints(&self, pods: &[usize]) -> Vec<EndpointSpec> {
+        let addresses = pods.iter().flat_map(|at| self.pods[*at].addresses());
+        addresses.map(|address| EndpointSpec::ready(address, NODE)).collect()
+    }
+
+    /// Writes pods as the endpoints of a service and does not wait.
+    pub fn set_endpoints_of(&self, spec: &ServiceSpec, pods: &[usize]) {
+        self.manifests().endpoints_as(spec, &self.endpoints(pods));
+    }
+
+    /// Changes manifests and waits until the daemon has them all in its tables.
+    pub fn apply(&self, change: impl FnOnce(&Manifests)) {
+        change(self.manifests());
+        // Files are read in the order of their names.
+        let name = format!("marker-{}", MARKER.fetch_add(1, Ordering::Relaxed));
+        self.manifests().write(
+            "zz-marker.yaml",
+            &[json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {"clusterIP": "10.96.255.254", "ports": [{"port": 9}]}})],
+        );
+        let path = millrace_api::path::service(NAMESPACE, &name);
+        eventually("manifests in use", Duration::from_secs(20), || {
+            self.daemon().client().get::<Value>(&path).is_ok()
+        });
     }
 
     /// The manifests.
@@ -127,7 +223,7 @@ impl Network {
         let mut daemon = self.daemon.take().expect("it runs until the end");
         // With peers still connected: nobody says goodbye before a node is switched off.
         daemon.stop();
-        for pod in &self.pods {
+        for pod in self.places() {
             if pod.kind != Kind::Vhost {
                 assert_eq!(pod.netns().interfaces(), ["lo"], "pod {} keeps an interface", pod.name);
             }
@@ -149,6 +245,10 @@ impl Drop for Network {
             eprintln!("log of millraced:\n{}", daemon.log());
         }
     }
+}
+
+fn parsed(text: &str) -> IpAddr {
+    text.parse().expect("an address")
 }
 
 /// The machine, when nobody else tests on it.

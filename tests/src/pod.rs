@@ -49,7 +49,18 @@ impl Family {
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 }
 
-/// One pod.
+/// What the namespace behind a port stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// A pod of this node, with a manifest.
+    Pod,
+    /// The node's own network namespace; it has the node's addresses.
+    Host,
+    /// Everything beyond the cluster.
+    World,
+}
+
+/// One pod, or another place with a network namespace behind a port.
 #[derive(Debug)]
 pub struct Pod {
     /// Its name, which is also its port's.
@@ -60,12 +71,23 @@ pub struct Pod {
     carrier: Option<Testpmd>,
     netns: Netns,
     number: u8,
+    place: Place,
+    addresses: [IpAddr; 2],
 }
 
 impl Pod {
     /// The pod with its namespace; nothing is attached yet.
     pub(crate) fn new(name: &str, kind: Kind, number: u8) -> Self {
-        Pod { name: name.to_owned(), kind, carrier: None, netns: Netns::new(name), number }
+        let addresses = [
+            Ipv4Addr::new(10, 77, 0, number).into(),
+            Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number.into()).into(),
+        ];
+        Self::at_place(name, kind, number, Place::Pod, addresses)
+    }
+
+    /// Somewhere else, with addresses of its own; nothing is attached yet.
+    pub(crate) fn at_place(name: &str, kind: Kind, number: u8, place: Place, addresses: [IpAddr; 2]) -> Self {
+        Pod { name: name.to_owned(), kind, carrier: None, netns: Netns::new(name), number, place, addresses }
     }
 
     /// Its network namespace.
@@ -75,15 +97,18 @@ impl Pod {
 
     /// Its address of a family.
     pub fn address(&self, family: Family) -> IpAddr {
-        match family {
-            Family::V4 => Ipv4Addr::new(10, 77, 0, self.number).into(),
-            Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, self.number.into()).into(),
-        }
+        self.addresses[usize::from(family == Family::V6)]
     }
 
     /// Its addresses of both families.
     pub fn addresses(&self) -> [IpAddr; 2] {
-        Family::BOTH.map(|family| self.address(family))
+        self.addresses
+    }
+
+    /// Puts one more address on its interface. Only the world may send from what is not its own.
+    pub fn add_address(&self, address: IpAddr) {
+        let prefix = format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 });
+        self.netns.must(&["ip", "addr", "add", &prefix, "dev", "eth0"]);
     }
 
     /// Address and port.
@@ -103,8 +128,17 @@ impl Pod {
 
     /// Its port as configuration and API take it.
     pub fn port(&self, room: &Path) -> Value {
-        let mut port = json!({"name": self.name, "kind": self.kind.name(), "mac": self.mac(),
-            "pod": format!("{NAMESPACE}/{}", self.name)});
+        let mut port = json!({"name": self.name, "kind": self.kind.name(), "mac": self.mac()});
+        let [v4, v6] = self.addresses;
+        match self.place {
+            Place::Pod => port["pod"] = json!(format!("{NAMESPACE}/{}", self.name)),
+            Place::Host => {
+                port["role"] = json!("host");
+                port["addresses"] = json!([v4, v6]);
+            }
+            // A port that owns a default route has the role `uplink` unless told otherwise.
+            Place::World => port["addresses"] = json!(["0.0.0.0/0", "::/0", v4, v6]),
+        }
         match self.kind {
             Kind::AfXdp | Kind::Tap => port["netns"] = json!(self.netns.name()),
             Kind::Vhost => port["vhostUser"] = json!({"socket": self.socket(room)}),

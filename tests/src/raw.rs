@@ -1,9 +1,12 @@
 //! Frames that the kernel would not send, by small Python programs in `tests/raw`.
 
+use crate::ask::Answer;
 use crate::pod::Pod;
 use crate::process::{Child, Output};
-use std::net::IpAddr;
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn script(name: &str) -> String {
     format!("{}/raw/{name}.py", env!("CARGO_MANIFEST_DIR"))
@@ -19,14 +22,42 @@ pub fn serve_sctp(pod: &Pod, port: u16) -> Child {
     command
         .args(["netns", "exec", pod.netns().name(), "python3", &script("sctp"), "serve"])
         .args([&port.to_string(), &pod.name])
-        .stdin(Stdio::null());
-    Child::spawn(&mut command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = Child::spawn(&mut command);
+    let output = child.inner().stdout.as_mut().expect("a pipe");
+    let mut ready = [0; 6];
+    output.read_exact(&mut ready).expect("the server says that it is ready");
+    child
 }
 
 /// Name of the pod that answers an SCTP INIT; nothing if none does or the checksum is wrong.
 pub fn ask_sctp(pod: &Pod, to: IpAddr, port: u16) -> Option<String> {
-    let output = python(pod, "sctp", &["ask", &to.to_string(), &port.to_string()]);
-    output.success.then(|| output.stdout.trim().to_owned())
+    Some(ask_sctp_as(pod, None, SocketAddr::new(to, port), Duration::from_secs(2)).ok()?.name)
+}
+
+/// What the pod says that answers an SCTP INIT, sent from one of the client's addresses.
+pub(crate) fn ask_sctp_as(
+    pod: &Pod,
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<Answer> {
+    let (address, port, seconds) =
+        (to.ip().to_string(), to.port().to_string(), patience.as_secs_f64().to_string());
+    let source = source.map(|source| source.to_string());
+    let mut args = vec!["ask", &address, &port, &seconds];
+    args.extend(source.as_deref());
+    let output = python(pod, "sctp", &args);
+    if output.success {
+        return Answer::parse(output.stdout.as_bytes());
+    }
+    let kind = match output.stderr.trim() {
+        "refused" => ErrorKind::ConnectionRefused,
+        "silence" => ErrorKind::TimedOut,
+        _ => return Err(io::Error::other(output.stderr)),
+    };
+    Err(kind.into())
 }
 
 /// Sends frames of random bytes and damaged packets from a pod's interface.

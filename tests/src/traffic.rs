@@ -1,5 +1,6 @@
 //! Traffic between pods, checked byte by byte where it arrives.
 
+use crate::ask::{Answer, connect_as};
 use crate::netns::Netns;
 use crate::pod::Pod;
 use std::io::{self, Read, Write};
@@ -10,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The datagram that a server answers with its name and the client's address.
+pub(crate) const WHO: &[u8] = b"who is who?";
 
 /// Whether one echo request of `size` bytes is answered within a second.
 pub fn ping(from: &Pod, to: &str, size: u16) -> bool {
@@ -78,19 +81,24 @@ fn bind(netns: &Netns, port: u16) -> (TcpListener, UdpSocket) {
 fn serve_tcp(listener: &TcpListener, name: &str, stop: &Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
-            Ok((stream, _)) => {
-                let (name, stop) = (name.to_owned(), Arc::clone(stop));
-                std::thread::spawn(move || echo_stream(stream, &name, &stop));
+            Ok((stream, client)) => {
+                let (greeting, stop) = (greeting(name, client), Arc::clone(stop));
+                std::thread::spawn(move || echo_stream(stream, &greeting, &stop));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }
 
-fn echo_stream(mut stream: TcpStream, name: &str, stop: &AtomicBool) {
+/// What a server says first: its name, and who the client is in its eyes.
+fn greeting(name: &str, client: SocketAddr) -> String {
+    format!("{name} {}", SocketAddr::new(client.ip().to_canonical(), client.port()))
+}
+
+fn echo_stream(mut stream: TcpStream, greeting: &str, stop: &AtomicBool) {
     let _ = stream.set_nonblocking(false);
     let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
-    if stream.write_all(format!("{name}\n").as_bytes()).is_err() {
+    if stream.write_all(format!("{greeting}\n").as_bytes()).is_err() {
         return;
     }
     let mut buffer = vec![0; 1 << 16];
@@ -115,6 +123,8 @@ fn serve_udp(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
             // Longest datagram first: the name is not part of it, so that sizes stay what they are.
             if length == 0 {
                 let _ = socket.send_to(name.as_bytes(), from);
+            } else if buffer[..length] == *WHO {
+                let _ = socket.send_to(greeting(name, from).as_bytes(), from);
             } else {
                 let _ = socket.send_to(&buffer[..length], from);
             }
@@ -145,13 +155,14 @@ pub(crate) fn connect(from: &Pod, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn read_name(stream: &mut TcpStream) -> io::Result<String> {
+/// The server's greeting: its name, and the client as it sees it.
+pub(crate) fn read_greeting(stream: &mut TcpStream) -> io::Result<Answer> {
     let mut name = Vec::new();
     let mut byte = [0];
     loop {
         stream.read_exact(&mut byte)?;
         if byte[0] == b'\n' {
-            return Ok(String::from_utf8_lossy(&name).into_owned());
+            return Answer::parse(&name);
         }
         name.push(byte[0]);
     }
@@ -160,13 +171,13 @@ fn read_name(stream: &mut TcpStream) -> io::Result<String> {
 /// Name of the pod that answers a TCP connection.
 pub fn who_answers(from: &Pod, to: SocketAddr) -> io::Result<String> {
     let mut stream = connect(from, to)?;
-    read_name(&mut stream)
+    Ok(read_greeting(&mut stream)?.name)
 }
 
 /// Sends `length` bytes to an echo server and compares what comes back; name of the server.
 pub fn exchange(from: &Pod, to: SocketAddr, length: usize) -> io::Result<String> {
     let mut stream = connect(from, to)?;
-    let name = read_name(&mut stream)?;
+    let name = read_greeting(&mut stream)?.name;
     let sent = pattern(u64::from(to.port()) + length as u64, length);
     let mut writer = stream.try_clone()?;
     let copy = sent.clone();
@@ -206,14 +217,34 @@ pub struct Conversation {
     stream: TcpStream,
     /// The pod that took the connection.
     pub peer: String,
+    /// The client as that pod sees it.
+    pub seen: SocketAddr,
 }
 
 impl Conversation {
     /// Opens it.
     pub fn open(from: &Pod, to: SocketAddr) -> io::Result<Self> {
-        let mut stream = connect(from, to)?;
-        let peer = read_name(&mut stream)?;
-        Ok(Conversation { stream, peer })
+        Self::over(connect(from, to)?)
+    }
+
+    /// Opens it from one of the pod's addresses.
+    pub fn open_as(from: &Pod, source: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        Self::over(connect_as(from, source, to, PATIENCE)?)
+    }
+
+    fn over(mut stream: TcpStream) -> io::Result<Self> {
+        let answer = read_greeting(&mut stream)?;
+        Ok(Conversation { stream, peer: answer.name, seen: answer.client })
+    }
+
+    /// How long an answer may take from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).expect("a timeout can be set");
+    }
+
+    /// Who this end is in its own eyes.
+    pub fn own_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a connected socket has an address")
     }
 
     /// One word there and back.
