@@ -6,4 +6,5 @@ mod packets;
 mod ports;
 mod publication;
 mod services;
+mod sync;
 mod traces;

@@ -83,10 +83,11 @@ impl Model {
     /// Brings the health checks up to date with the services that changed.
     pub(crate) fn compile_health(&mut self) {
         let dirty = &self.services.dirty;
-        let wanted = dirty.iter().map(|name| (name.clone(), self.health_of(name)));
-        let is_new =
-            |(name, wanted): &(ObjectName, Option<_>)| self.health.services.get(name) != wanted.as_ref();
-        let changes: Vec<_> = wanted.filter(is_new).collect();
+        let change_of = |name: &ObjectName| {
+            let wanted = self.health_of(name);
+            (self.health.services.get(name) != wanted.as_ref()).then(|| (name.clone(), wanted))
+        };
+        let changes: Vec<_> = dirty.iter().filter_map(change_of).collect();
         self.health.generation += u64::from(!changes.is_empty());
         for (name, wanted) in changes {
             match wanted {

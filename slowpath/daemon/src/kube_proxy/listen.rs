@@ -78,11 +78,12 @@ pub(super) const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::U
 pub(super) struct Guarded {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    lifetime: Duration,
 }
 
 impl Guarded {
     pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
-        Guarded { listener, room: Arc::new(Semaphore::new(connections)) }
+        Guarded { listener, room: Arc::new(Semaphore::new(connections)), lifetime: LIFETIME }
     }
 }
 
@@ -93,7 +94,7 @@ impl Listener for Guarded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let permit = Arc::clone(&self.room).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, end: Box::pin(sleep(LIFETIME)), _permit: permit }, peer)
+        (Connection { stream, end: Box::pin(sleep(self.lifetime)), _permit: permit }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -146,5 +147,79 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    async fn guarded(connections: usize, lifetime: Duration) -> (Guarded, SocketAddr) {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let guarded = Guarded { lifetime, ..Guarded::new(listener, connections) };
+        let address = guarded.local_addr().unwrap();
+        (guarded, address)
+    }
+
+    #[test]
+    fn an_unspecified_address_means_both_families() {
+        run(async {
+            for unspecified in ["0.0.0.0:0", "[::]:0"] {
+                let listener = bind(unspecified.parse().unwrap()).unwrap();
+                let port = listener.local_addr().unwrap().port();
+                TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                if listener.local_addr().unwrap().is_ipv6() {
+                    TcpStream::connect(("::1", port)).await.unwrap();
+                }
+                assert_eq!(
+                    bind(SocketAddr::from(([0, 0, 0, 0], port))).unwrap_err().kind(),
+                    io::ErrorKind::AddrInUse
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_connection_beyond_the_limit_waits_for_one_that_ends() {
+        run(async {
+            let (mut guarded, address) = guarded(1, LIFETIME).await;
+            let _clients =
+                (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+            let (first, _) = guarded.accept().await;
+            assert!(timeout(Duration::from_millis(50), guarded.accept()).await.is_err());
+            drop(first);
+            timeout(Duration::from_secs(5), guarded.accept()).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_only_held_open_ends() {
+        run(async {
+            let (mut guarded, address) = guarded(1, Duration::from_millis(50)).await;
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (mut connection, _) = guarded.accept().await;
+            client.write_all(b"GET").await.unwrap();
+            let mut bytes = [0; 8];
+            assert_eq!(connection.read(&mut bytes).await.unwrap(), 3);
+            let waited = timeout(Duration::from_secs(5), connection.read(&mut bytes)).await.unwrap();
+            assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(connection.write(b"late").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn addresses_are_those_of_interfaces_in_the_ranges() {
+        let in_ranges = |ranges: &[&str]| {
+            addresses_in(&ranges.iter().map(|range| range.parse().unwrap()).collect::<Vec<_>>()).unwrap()
+        };
+        assert_eq!(in_ranges(&["127.0.0.1/32"]), [SocketAddr::from(([127, 0, 0, 1], 0))]);
+        assert!(in_ranges(&["198.51.100.0/24"]).is_empty());
+        assert!(in_ranges(&[]).is_empty());
     }
 }
