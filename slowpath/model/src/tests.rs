@@ -1,4 +1,11 @@
+mod changes;
+mod choice;
+mod contests;
+mod epoch;
+mod frontends;
 mod health;
+mod places;
+mod views;
 
 use super::*;
 use millrace_fastpath::port::PortId;
@@ -6,7 +13,6 @@ use millrace_fastpath::tables::{
     Backend, Frontend, FrontendKey, Gateway, PortRole, Route, TableSet, WhenEmpty,
 };
 use millrace_fastpath::wire::ethernet::MacAddr;
-use proptest::prelude::*;
 use std::net::IpAddr;
 
 const NODE: &str = "here";
@@ -131,349 +137,37 @@ fn way(tables: &TableSet, address: &str) -> Option<u16> {
     }
 }
 
-#[test]
-fn a_service_answers_at_each_cluster_ip_with_endpoints_of_its_family() {
-    let mut model = model();
-    model.apply(Object::EndpointSlice(slice("web-4", vec![endpoint("10.0.0.1", ALL)])));
-    model.apply(Object::EndpointSlice(slice("web-6", vec![endpoint("fd00::1", ALL)])));
-    model.apply(Object::Service(service(&["10.96.0.1", "fd96::1"])));
-    let tables = model.compile();
-    assert_eq!(backends(&tables, "10.96.0.1"), ["10.0.0.1 8080"]);
-    assert_eq!(backends(&tables, "fd96::1"), ["fd00::1 8080"]);
-    assert_eq!(tables.services.len(), 2);
-    let view = model.service(&name("web")).unwrap();
-    assert_eq!(view.ports[0].endpoints.len(), 2);
-    assert!(view.ports[0].endpoints.iter().all(|endpoint| endpoint.usable));
-    let id = frontend(&tables, "10.96.0.1", 6, 80).unwrap().service;
-    assert_eq!(model.service_name(id).unwrap().to_string(), "ns/web:http");
+fn serve(model: &mut Model, service: Service, endpoints: Vec<Endpoint>) -> TableSet {
+    model.apply(Object::Service(service));
+    model.apply(Object::EndpointSlice(slice("a", endpoints)));
+    model.compile()
 }
 
-#[test]
-fn several_slices_are_one_set_and_duplicates_count_once() {
-    let mut model = model();
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    model.apply(Object::EndpointSlice(slice(
-        "a",
-        vec![endpoint("10.0.0.1", GONE), endpoint("10.0.0.2", ALL)],
-    )));
-    model
-        .apply(Object::EndpointSlice(slice("b", vec![endpoint("10.0.0.1", ALL), endpoint("10.0.0.3", ALL)])));
-    assert_eq!(backends(&model.compile(), "10.96.0.1"), ["10.0.0.1 8080", "10.0.0.2 8080", "10.0.0.3 8080"]);
-    model.delete(Kind::EndpointSlice, &name("b"));
-    assert_eq!(backends(&model.compile(), "10.96.0.1"), ["10.0.0.2 8080"]);
-}
-
-#[test]
-fn ports_are_matched_by_name_and_protocol() {
-    let mut model = model();
-    let mut web = service(&["10.96.0.1"]);
-    web.ports =
-        vec![port("", Transport::Tcp, 80), port("dns", Transport::Udp, 53), port("dns", Transport::Tcp, 53)];
-    model.apply(Object::Service(web));
-    let mut slice = slice("a", vec![endpoint("10.0.0.1", ALL)]);
-    slice.ports = vec![
-        SlicePort { name: "".into(), protocol: Transport::Tcp, port: 1 },
-        SlicePort { name: "dns".into(), protocol: Transport::Udp, port: 2 },
-    ];
-    model.apply(Object::EndpointSlice(slice));
-    let tables = model.compile();
-    let ports = |protocol, port| {
-        let backends = frontend(&tables, "10.96.0.1", protocol, port).unwrap().inside.backends.backends();
-        backends.iter().map(|backend| backend.port).collect::<Vec<_>>()
-    };
-    assert_eq!((ports(6, 80), ports(17, 53), ports(6, 53)), (vec![1], vec![2], vec![]));
-}
-
-#[test]
-fn services_that_are_not_ours_have_no_frontend() {
-    let unserved: [fn(&mut Service); 3] = [
-        |service| service.kind = ServiceType::ExternalName,
-        |service| service.foreign_proxy = true,
-        |service| service.cluster_ips.clear(),
-    ];
-    for change in unserved {
-        let mut model = model();
-        let mut web = service(&["10.96.0.1"]);
-        model.apply(Object::Service(web.clone()));
-        assert_eq!(model.compile().services.len(), 1);
-        change(&mut web);
-        model.apply(Object::Service(web));
-        assert!(model.compile().services.is_empty());
-    }
-    let mut model = model();
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    let headless = EndpointSlice { headless: true, ..slice("a", vec![endpoint("10.0.0.1", ALL)]) };
-    model.apply(Object::EndpointSlice(headless));
-    assert!(backends(&model.compile(), "10.96.0.1").is_empty());
-}
-
-#[test]
-fn nobody_anywhere_rejects_and_nobody_here_drops() {
-    let mut model = model();
-    let mut web = service(&["10.96.0.1"]);
-    model.apply(Object::Service(web.clone()));
-    let when_empty = |tables: &TableSet| frontend(tables, "10.96.0.1", 6, 80).unwrap().inside.when_empty;
-    assert_eq!(when_empty(&model.compile()), WhenEmpty::Reject);
-    web.internal_policy = TrafficPolicy::Local;
-    model.apply(Object::Service(web));
-    assert_eq!(when_empty(&model.compile()), WhenEmpty::Reject);
-    model.apply(Object::EndpointSlice(slice("a", vec![endpoint("10.0.0.1", ALL)])));
-    let tables = model.compile();
-    assert!(backends(&tables, "10.96.0.1").is_empty());
-    assert_eq!(when_empty(&tables), WhenEmpty::Drop);
-}
-
-#[test]
-fn a_zone_of_our_own_is_followed_when_this_node_learns_it() {
-    let mut model = model();
-    let hinted = |address, zone: &str| Endpoint { for_zones: vec![zone.into()], ..endpoint(address, ALL) };
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    model.apply(Object::EndpointSlice(slice("a", vec![hinted("10.0.0.1", "x"), hinted("10.0.0.2", "y")])));
-    assert_eq!(backends(&model.compile(), "10.96.0.1").len(), 2);
-    model.apply(node(Some("y"), &[]));
-    assert_eq!(backends(&model.compile(), "10.96.0.1"), ["10.0.0.2 8080"]);
-}
-
-#[test]
-fn the_epoch_rises_only_when_a_flow_may_have_to_move() {
-    let mut model = model();
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    model.apply_port(port_spec(1, &["10.0.0.1/32"], None));
-    let first = model.compile();
-    let mut change = |change: &dyn Fn(&mut Model)| {
-        let before = model.compile();
-        change(&mut model);
-        let after = model.compile();
-        (after.epoch != before.epoch, after.version != before.version)
-    };
-    let endpoints = |list: Vec<Endpoint>| {
-        move |model: &mut Model| model.apply(Object::EndpointSlice(slice("a", list.clone())))
-    };
-    let (a, b) = (endpoint("10.0.0.1", ALL), endpoint("10.0.0.2", ALL));
-    assert_eq!(change(&endpoints(vec![a.clone(), b.clone()])), (false, true), "endpoints were added");
-    assert_eq!(change(&endpoints(vec![a.clone(), b.clone()])), (false, false), "nothing changed");
-    let ending = endpoint("10.0.0.2", ENDING);
-    assert_eq!(change(&endpoints(vec![a.clone(), ending])), (false, true), "an endpoint drains");
-    assert_eq!(change(&endpoints(vec![a])), (true, true), "an endpoint is gone");
-    assert_eq!(
-        change(&|model| model.apply_port(port_spec(2, &["10.0.0.2/32"], None))),
-        (false, true),
-        "a port came"
-    );
-    assert_eq!(
-        change(&|model| model.apply_port(port_spec(3, &["0.0.0.0/0"], None))),
-        (false, true),
-        "a way out came"
-    );
-    assert_eq!(
-        change(&|model| model.apply_port(port_spec(4, &["10.9.0.0/16"], None))),
-        (true, true),
-        "a route split"
-    );
-    assert_eq!(change(&|model| model.delete_port(PortId(2))), (true, true), "a port went");
-    let moved = PortSpec { mac: MacAddr([2; 6]), ..port_spec(1, &["10.0.0.1/32"], None) };
-    assert_eq!(change(&|model| model.apply_port(moved.clone())), (true, true), "a peer changed");
-    assert!(
-        frontend(&first, "10.96.0.1", 6, 80).unwrap().inside.backends.backends().is_empty(),
-        "old tables stay"
-    );
-}
-
-#[test]
-fn an_endpoint_that_drains_still_serves_its_flows() {
-    let mut model = model();
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    let list = |conditions| {
-        Object::EndpointSlice(slice("a", vec![endpoint("10.0.0.1", ALL), endpoint("10.0.0.2", conditions)]))
-    };
-    model.apply(list(ENDING));
-    let tables = model.compile();
-    let id = frontend(&tables, "10.96.0.1", 6, 80).unwrap().service;
-    let second = Backend { address: ip("10.0.0.2").into(), port: 8080 };
-    assert_eq!(backends(&tables, "10.96.0.1"), ["10.0.0.1 8080"]);
-    assert!(tables.services.is_serving(id, second));
-    model.apply(list(GONE));
-    assert!(!model.compile().services.is_serving(id, second));
-    model.delete(Kind::Service, &name("web"));
-    let tables = model.compile();
-    assert!(tables.services.is_empty());
-    assert!(!tables.services.is_service_address(ip("10.96.0.1").into()));
-    assert!(model.service_name(id).is_none());
-}
-
-#[test]
-fn a_contested_frontend_belongs_to_the_first_name_and_is_inherited() {
-    let mut model = model();
-    for other in ["zoo", "abc"] {
-        model.apply(Object::Service(Service { name: name(other), ..service(&["10.96.0.1"]) }));
-    }
-    let owner = |model: &mut Model| {
-        let id = frontend(&model.compile(), "10.96.0.1", 6, 80).map(|frontend| frontend.service)?;
-        Some(model.service_name(id).unwrap().service.name.clone())
-    };
-    assert_eq!(owner(&mut model).as_deref(), Some("abc"));
-    model.delete(Kind::Service, &name("abc"));
-    assert_eq!(owner(&mut model).as_deref(), Some("zoo"));
-    model.delete(Kind::Service, &name("zoo"));
-    assert_eq!(owner(&mut model), None);
-}
-
-#[test]
-fn a_port_has_its_own_addresses_and_those_of_its_pod() {
-    let mut model = model();
-    model.apply_port(port_spec(1, &["192.0.2.0/24"], Some("a")));
-    assert_eq!(way(&model.compile(), "10.0.0.1"), None);
-    model.apply(Object::Pod(pod("a", &["10.0.0.1", "fd00::1"])));
-    let tables = model.compile();
-    assert_eq!([way(&tables, "10.0.0.1"), way(&tables, "fd00::1"), way(&tables, "192.0.2.9")], [Some(1); 3]);
-    model.apply(Object::Pod(Pod { phase: PodPhase::Succeeded, ..pod("a", &["10.0.0.1"]) }));
-    assert_eq!(way(&model.compile(), "10.0.0.1"), None);
-    model.apply(Object::Pod(Pod { host_network: true, ..pod("a", &["10.0.0.1"]) }));
-    assert_eq!(way(&model.compile(), "10.0.0.1"), None);
-    assert_eq!(model.port_prefixes(PortId(1)).len(), 1);
-    model.delete_port(PortId(1));
-    let tables = model.compile();
-    assert_eq!(way(&tables, "192.0.2.9"), None);
-    assert!(tables.ports.get(PortId(1)).is_none());
-}
-
-#[test]
-fn a_contested_address_stays_with_the_older_port_and_is_inherited() {
-    let mut model = model();
-    model.apply_port(port_spec(1, &["10.0.0.1/32"], None));
-    model.apply_port(port_spec(2, &["10.0.0.1/32"], None));
-    assert_eq!(way(&model.compile(), "10.0.0.1"), Some(1));
-    model.delete_port(PortId(1));
-    assert_eq!(way(&model.compile(), "10.0.0.1"), Some(2));
-}
-
-#[test]
-fn the_gateway_and_this_node_are_local() {
-    let mut model = model();
-    model.apply(node(None, &["192.0.2.1", "2001:db8::1"]));
-    let tables = model.compile();
-    for address in ["169.254.1.1", "fe80::1", "192.0.2.1", "2001:db8::1"] {
-        assert_eq!(way(&tables, address), Some(u16::MAX), "{address}");
-    }
-    model.delete(Kind::Node, &ObjectName::cluster_wide(NODE));
-    let tables = model.compile();
-    assert_eq!((way(&tables, "192.0.2.1"), way(&tables, "169.254.1.1")), (None, Some(u16::MAX)));
-}
-
-#[test]
-fn a_reset_leaves_only_what_is_in_the_list() {
-    let mut model = model();
-    model.apply(Object::Service(service(&["10.96.0.1"])));
-    let other = Service { name: name("other"), ..service(&["10.96.0.2"]) };
-    model.reset(Kind::Service, vec![Object::Service(other), Object::Pod(pod("x", &[]))]);
-    let tables = model.compile();
-    assert!(frontend(&tables, "10.96.0.1", 6, 80).is_none());
-    assert!(frontend(&tables, "10.96.0.2", 6, 80).is_some());
-    assert_eq!(model.objects(), 1);
-}
-
-/// The written rules, word for word and slowly.
-fn reference(endpoints: &[Endpoint], us: &str, zone: Option<&str>, local: bool) -> (Vec<IpAddr>, WhenEmpty) {
-    let mut set: Vec<&Endpoint> = endpoints.iter().filter(|e| e.conditions.ready).collect();
-    let last: Vec<&Endpoint> =
-        endpoints.iter().filter(|e| e.conditions.serving && e.conditions.terminating).collect();
-    let mut when_empty = WhenEmpty::Reject;
-    if local {
-        if !set.is_empty() || !last.is_empty() {
-            when_empty = WhenEmpty::Drop;
-        }
-        set.retain(|e| e.node.as_deref() == Some(us));
-        if set.is_empty() {
-            set = last.into_iter().filter(|e| e.node.as_deref() == Some(us)).collect();
-        }
-    } else if set.is_empty() {
-        set = last;
-    } else if set.iter().all(|e| !e.for_nodes.is_empty())
-        && set.iter().any(|e| e.for_nodes.contains(&us.to_owned()))
-    {
-        set.retain(|e| e.for_nodes.contains(&us.to_owned()));
-    } else if let Some(zone) = zone.map(str::to_owned)
-        && set.iter().all(|e| !e.for_zones.is_empty())
-        && set.iter().any(|e| e.for_zones.contains(&zone))
-    {
-        set.retain(|e| e.for_zones.contains(&zone));
-    }
-    (set.iter().map(|e| e.address).collect(), when_empty)
-}
-
-fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    let names = || prop::collection::vec(prop::sample::select(vec!["p".to_owned(), "q".to_owned()]), 0..2);
-    let flag = || prop::option::of(any::<bool>());
-    let place = prop::option::of(prop::sample::select(vec!["p".to_owned(), "q".to_owned()]));
-    (1u8..9, flag(), flag(), flag(), place, names(), names()).prop_map(
-        |(last, r, s, t, node, for_nodes, for_zones)| {
-            let address = IpAddr::from([10, 0, 0, last]);
-            Endpoint {
-                address,
-                conditions: Conditions::new(r, s, t),
-                node,
-                zone: None,
-                for_nodes,
-                for_zones,
-                pod: None,
-            }
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-    #[test]
-    fn endpoints_are_chosen_as_the_rules_say(
-        endpoints in prop::collection::vec(any_endpoint(), 0..6),
-        zone in prop::option::of(Just("p")),
-        local: bool,
-    ) {
-        let traffic = if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
-        let candidates: Vec<&Endpoint> = endpoints.iter().collect();
-        let choice = choose(&candidates, Policy { node: "p", zone, traffic });
-        let chosen: Vec<IpAddr> = choice.usable().map(|index| endpoints[index].address).collect();
-        let expected = reference(&endpoints, "p", zone, local);
-        prop_assert_eq!((chosen, choice.when_empty), expected);
+/// A service with a frontend of each kind: port 80 at 10.96.0.1, 203.0.113.5 (external IP) and 203.0.113.6 (load
+/// balancer), 30080 at this node.
+fn reachable() -> Service {
+    Service {
+        kind: ServiceType::LoadBalancer,
+        external_ips: vec![ip("203.0.113.5")],
+        load_balancer_ips: vec![LoadBalancerIp { ip: ip("203.0.113.6"), vip: true }],
+        ports: vec![ServicePort { node_port: Some(30080), ..port("http", Transport::Tcp, 80) }],
+        ..service(&["10.96.0.1"])
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-    #[test]
-    fn compiling_step_by_step_gives_what_compiling_at_once_gives(
-        steps in prop::collection::vec((0u8..3, 0u8..3, any::<bool>(), prop::collection::vec(any_endpoint(), 0..4)), 1..12),
-    ) {
-        let mut stepwise = model();
-        for (service_number, slice_number, remove, endpoints) in &steps {
-            let service_name = format!("s{service_number}");
-            let slice_name = format!("e{slice_number}");
-            if *remove && *slice_number == 0 {
-                stepwise.delete(Kind::Service, &name(&service_name));
-            } else if *remove {
-                stepwise.delete(Kind::EndpointSlice, &name(&slice_name));
-            } else {
-                // All want one address: ownership moves, too.
-                stepwise.apply(Object::Service(Service { name: name(&service_name), ..service(&["10.96.0.1"]) }));
-                let slice = EndpointSlice { service: Some(service_name), ..slice(&slice_name, endpoints.clone()) };
-                stepwise.apply(Object::EndpointSlice(slice));
-            }
-            stepwise.compile();
-        }
-        let mut at_once = model();
-        for service in stepwise.services.services.values() {
-            at_once.apply(Object::Service(service.clone()));
-        }
-        for slice in stepwise.services.slices.values() {
-            at_once.apply(Object::EndpointSlice(slice.clone()));
-        }
-        let (left, right) = (stepwise.compile(), at_once.compile());
-        let show = |model: &Model, tables: &TableSet| {
-            tables.services.iter().map(|(key, frontend)| {
-                let owner = model.service_name(frontend.service).cloned();
-                (*key, owner, frontend.inside.backends.backends().to_vec(), frontend.inside.when_empty)
-            }).collect::<Vec<_>>()
-        };
-        prop_assert_eq!(show(&stepwise, &left), show(&at_once, &right));
-    }
+const EXTERNAL: [(&str, u16); 3] = [("203.0.113.5", 80), ("203.0.113.6", 80), ("192.0.2.1", 30080)];
+
+/// An endpoint on a node.
+fn on(node: &str, address: &str, conditions: Conditions) -> Endpoint {
+    Endpoint { node: Some(node.into()), ..endpoint(address, conditions) }
+}
+
+/// Addresses of the endpoints that a pool offers.
+fn offers(pool: &millrace_fastpath::tables::Pool) -> Vec<String> {
+    pool.backends.backends().iter().map(|backend| backend.address.to_string()).collect()
+}
+
+fn owner(model: &mut Model, address: &str, port: u16) -> Option<String> {
+    let id = frontend(&model.compile(), address, 6, port)?.service;
+    model.service_name(id).map(|name| name.service.name.clone())
 }
