@@ -145,11 +145,8 @@ impl<F: Frame> Story<'_, F> {
         }
         let asked = match bound {
             true => "the endpoint of the client".to_owned(),
-            false => format!(
-                "{} of {usable}, by {}",
-                if usable == 1 { "the one" } else { "one" },
-                self.balancing()
-            ),
+            false if usable == 1 => "the only one".to_owned(),
+            false => format!("one of {usable}, by {}", self.balancing()),
         };
         if !bound && usable > 1 {
             let port = self.packet.tuple.source_port.unwrap_or_default();

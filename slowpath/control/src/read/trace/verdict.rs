@@ -63,7 +63,7 @@ fn refused(outcome: TraceOutcome, what: String, reason: DropReason) -> TraceVerd
     TraceVerdict {
         reason: Some(reason.name().to_owned()),
         meaning: Some(reason.meaning().to_owned()),
-        ..bare(outcome, format!("{what}: {} ({})", sentence(reason), reason.name()))
+        ..bare(outcome, format!("{what}: {}; it counts as {}", sentence(reason), reason.name()))
     }
 }
 
