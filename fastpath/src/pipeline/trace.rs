@@ -179,7 +179,12 @@ fn walk(
     let hash = words.hash(flows.secret());
     let known = flows.find(&words, hash);
     let rewritten = match known.filter(|&number| goes_on(context, flows, &parsed, number, steps)) {
-        Some(number) => flows.entry(number).rewritten(),
+        Some(number) => {
+            if !is_current(context, flows, number) {
+                check_source(context, &key)?;
+            }
+            flows.entry(number).rewritten()
+        }
         None => {
             if known.is_none() {
                 steps.note(TraceStep::NewFlow);
@@ -187,7 +192,11 @@ fn walk(
             check_source(context, &key)?;
             steps.note(TraceStep::SourceOwned);
             may_begin(&parsed, &Shown::opening(parsed.protocol))?;
-            translate(context, affinity, &parsed, &key, hash, steps)?.rewritten
+            let rewritten = translate(context, affinity, &parsed, &key, hash, steps)?.rewritten;
+            neighbour(context.tables, rewritten.destination)?;
+            // A flow is made only if its replies find back.
+            neighbour(context.tables, key.source)?;
+            rewritten
         }
     };
     let (_, way) = neighbour(context.tables, rewritten.destination)?;
@@ -213,12 +222,18 @@ fn goes_on(
     let state = if number.is_reply() { FlowState::of(&peer, &entry) } else { FlowState::of(&entry, &peer) };
     let shown = Shown::opening(parsed.protocol);
     let goes_on = matches!(standing(context, flows, parsed, &shown, number), Standing::Continues);
-    let current = entry.epoch() == context.tables.epoch && entry.arrival() == context.arrival;
+    let current = is_current(context, flows, number);
     steps.note(match goes_on {
         true => TraceStep::KnownFlow { state, service: entry.service(), current },
         false => TraceStep::FlowIsOver { state },
     });
     goes_on
+}
+
+/// Whether a flow's verdict is of the present tables and for this port.
+fn is_current(context: &Context<'_>, flows: &FlowTable, number: EntryRef) -> bool {
+    let entry = flows.entry(number);
+    entry.epoch() == context.tables.epoch && entry.arrival() == context.arrival
 }
 
 impl Probe {

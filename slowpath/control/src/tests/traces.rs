@@ -213,6 +213,26 @@ fn a_drop_is_traced_with_its_reason_and_counted_under_it() {
 }
 
 #[test]
+fn a_packet_whose_replies_would_not_find_back_is_refused_as_the_trace_says() {
+    let mut lab = Lab::new();
+    lab.node.control.remove_port(&name(9)).unwrap();
+    let mut narrow = port(9, 1);
+    narrow.addresses = vec!["198.51.0.0/16".parse().unwrap()];
+    (narrow.spoof_check, narrow.role) = (false, Some(millrace_config::PortRole::Uplink));
+    lab.ids[3] = lab.node.control.add_port(narrow).unwrap();
+    let trace = lab.ask("port:port-9", "10.0.0.1:5", &[("source", "203.0.113.9")]).unwrap();
+    assert_eq!(trace.verdict.reason.as_deref(), Some("no_route"));
+    assert_eq!(trace.steps.last().unwrap().asked, "the way back to 203.0.113.9");
+    let before = lab.dropped("no_route");
+    lab.offer(9, &trace);
+    eventually("it is refused", || lab.dropped("no_route") == before + 1);
+    let trace = lab.ask("port:port-9", "203.0.113.1:5", &[("source", "198.51.0.9")]).unwrap();
+    let last = trace.steps.last().unwrap();
+    assert_eq!((last.asked.as_str(), last.answer.as_str()), ("203.0.113.1", "no route"));
+    lab.node.end();
+}
+
+#[test]
 fn a_packet_for_the_node_itself_is_told_so() {
     let lab = Lab::new();
     let ping = lab.ask("demo/a", "169.254.1.1", &[("proto", "icmp")]).unwrap();

@@ -5,7 +5,7 @@ use millrace_api::{Protocol, TraceStep};
 use millrace_config::LoadBalancing;
 use millrace_fastpath::pipeline::{TraceEnd, TraceStep as Step};
 use millrace_fastpath::port::{DropReason, Frame};
-use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, ServiceId};
+use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId};
 
 impl<F: Frame> Story<'_, F> {
     /// One line a stage. A stage that refuses has the last.
@@ -200,7 +200,7 @@ impl<F: Frame> Story<'_, F> {
     fn refusal(&self) -> Option<TraceStep> {
         let reason = match self.traced.end {
             TraceEnd::Sent { .. } => return None,
-            TraceEnd::Local => return Some(routes(self.last_destination(), "this node itself")),
+            TraceEnd::Local => return Some(self.last_route("this node itself", Some(Route::Local))),
             TraceEnd::Reset(reason) | TraceEnd::Icmp(_, reason) | TraceEnd::Dropped(reason) => reason,
         };
         Some(self.refused_for(reason).with("reason", reason.name()))
@@ -218,7 +218,7 @@ impl<F: Frame> Story<'_, F> {
             }
             DropReason::SourceRange => self.source_ranges("no"),
             DropReason::NoBackend => step("endpoint", format!("one of {}", self.usable()), "there is none"),
-            DropReason::NoRoute => routes(self.last_destination(), "no route"),
+            DropReason::NoRoute => self.last_route("no route", None),
             DropReason::TtlExceeded => {
                 let name = if tuple.protocol == Protocol::Icmpv6 || tuple.destination.is_ipv6() {
                     "hop limit"
@@ -231,6 +231,15 @@ impl<F: Frame> Story<'_, F> {
                 step("MTU", format!("{} bytes", self.packet.size), "more than the way out takes")
             }
             other => self.flow_table(sentence(other)),
+        }
+    }
+
+    /// The route that ended the packet's way: to its destination, or back to its sender.
+    fn last_route(&self, answer: &str, found: Option<Route>) -> TraceStep {
+        let destination = self.last_destination();
+        match self.control.current.routes.lookup(destination) == found {
+            true => routes(destination, answer),
+            false => step("routes", format!("the way back to {}", self.probe.source), answer),
         }
     }
 
