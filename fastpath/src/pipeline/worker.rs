@@ -2,6 +2,9 @@
 
 mod mail;
 mod queues;
+mod shaping;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use mail::{Command, ControlEnd, Mailbox, Reply, mailbox};
 
@@ -78,13 +81,13 @@ impl<F: Frame> Worker<F> {
         }
         let mut frames = self.queues.receive_handed_over();
         for position in 0..self.queues.len() {
-            let Some(port) = self.queues.receive(position, &mut self.rx) else { continue };
+            let Some(port) = self.queues.receive(position, &mut self.rx, now) else { continue };
             frames += self.rx.len();
             let tables = self.tables.read(&self.reader);
             self.pipeline.run(tables, port, &mut self.rx, now, &mut self.queues);
         }
         self.polls += 1;
-        self.queues.flush(self.polls.is_multiple_of(IDLE_FLUSH_POLLS));
+        self.queues.flush(self.polls.is_multiple_of(IDLE_FLUSH_POLLS), now);
         self.reader.quiesce();
         self.pipeline.maintain(now);
         self.read_mail();
@@ -144,7 +147,9 @@ impl<F: Frame> Worker<F> {
             }
             let Ok(command) = self.mailbox.commands.pop() else { return };
             match command {
-                Command::Attach { port, queue, counters } => self.queues.attach(port, queue, counters),
+                Command::Attach { port, queue, counters, limits } => {
+                    self.queues.attach(port, queue, counters, limits);
+                }
                 Command::Detach { port } => self.detach(port),
                 Command::Owner { port, worker } => self.queues.set_owner(port, Some(worker)),
                 Command::Forget { port } => self.queues.set_owner(port, None),

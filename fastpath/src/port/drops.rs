@@ -71,6 +71,7 @@ drop_reasons! {
     // Ports.
     TxQueueFull = "tx_queue_full": "The port did not take the frame in time.",
     HandoverFull = "handover_full": "The ring to the worker that owns the queue was full.",
+    Bandwidth = "bandwidth": "Beyond the bandwidth that the pod may receive.",
     LinkDown = "link_down": "The port's peer is not connected.",
     NoBuffer = "no_buffer": "The packet pool was empty.",
     NoHeadroom = "no_headroom": "No room in the buffer for a header.",

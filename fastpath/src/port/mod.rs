@@ -3,6 +3,7 @@
 mod counters;
 mod drops;
 mod frame;
+mod limit;
 mod memory;
 mod offload;
 mod queue;
@@ -10,6 +11,7 @@ mod queue;
 pub use counters::{PortCounters, PortTotals};
 pub use drops::{DROP_REASONS, DropReason};
 pub use frame::Frame;
+pub use limit::{Bandwidth, Limiter, PortLimits, bytes_on_link};
 pub use memory::{BufferFrame, MemoryQueue};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use queue::{BURST, Burst, PortId, PortQueue, WorkerId};

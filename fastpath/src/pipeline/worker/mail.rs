@@ -1,6 +1,6 @@
 //! What the control thread and a worker tell each other.
 
-use crate::port::{PortCounters, PortId, PortQueue, WorkerId};
+use crate::port::{PortCounters, PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -14,6 +14,8 @@ pub enum Command<F> {
         queue: Box<dyn PortQueue<F>>,
         /// Where the port's traffic and losses are counted.
         counters: Arc<PortCounters>,
+        /// The port's bandwidth limits, shared by all its queues.
+        limits: Option<Arc<PortLimits>>,
     },
     /// Give back all queues of a port. Frames that wait for them are sent before.
     Detach {

@@ -1,7 +1,8 @@
 //! The queues that a worker owns, and the way out to those that it does not.
 
-use super::super::{Egress, Handover, WorkerCounter, WorkerCounters};
-use crate::port::{BURST, Burst, DropReason, Frame, PortCounters, PortId, PortQueue, WorkerId};
+use super::super::{Egress, Handover, Nanos, WorkerCounter, WorkerCounters};
+use super::shaping::Shaping;
+use crate::port::{BURST, Burst, DropReason, Frame, PortCounters, PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
 
 /// A queue that this worker owns.
@@ -14,6 +15,8 @@ struct OwnQueue<F> {
     counters: Arc<PortCounters>,
     /// Whether frames moved since the last flush.
     active: bool,
+    /// What the port's bandwidth limit keeps waiting, if it has one.
+    shaping: Option<Box<Shaping<F>>>,
 }
 
 /// Where frames for a port go.
@@ -47,9 +50,15 @@ impl<F: Frame> Queues<F> {
 
     /// Receives from the queue in this position; gives its port.
     #[inline]
-    pub(super) fn receive(&mut self, position: usize, into: &mut Burst<F>) -> Option<PortId> {
+    pub(super) fn receive(&mut self, position: usize, into: &mut Burst<F>, now: Nanos) -> Option<PortId> {
         let own = self.own.get_mut(position)?;
-        let count = own.queue.rx_burst(into);
+        match &mut own.shaping {
+            None => {
+                own.queue.rx_burst(into);
+            }
+            Some(shaping) => shaping.receive(&mut *own.queue, into, now.0),
+        }
+        let count = into.len();
         if count == 0 {
             return None;
         }
@@ -76,12 +85,14 @@ impl<F: Frame> Queues<F> {
         count
     }
 
-    /// Sends everything that is staged. With `all`, queues without traffic are flushed as well.
-    pub(super) fn flush(&mut self, all: bool) {
+    /// Sends everything that is staged, and what has waited for its turn. With `all`, queues without traffic are flushed
+    /// as well.
+    pub(super) fn flush(&mut self, all: bool, now: Nanos) {
         for own in &mut self.own {
             if !own.staged.is_empty() {
                 own.send(&self.counters);
             }
+            own.send_due(&self.counters, now, false);
             if own.active || all {
                 own.active = false;
                 own.queue.flush();
@@ -91,7 +102,13 @@ impl<F: Frame> Queues<F> {
     }
 
     /// Takes over a queue.
-    pub(super) fn attach(&mut self, port: PortId, queue: Box<dyn PortQueue<F>>, counters: Arc<PortCounters>) {
+    pub(super) fn attach(
+        &mut self,
+        port: PortId,
+        queue: Box<dyn PortQueue<F>>,
+        counters: Arc<PortCounters>,
+        limits: Option<Arc<PortLimits>>,
+    ) {
         let position = self.own.len() as u16;
         self.own.push(OwnQueue {
             port,
@@ -100,6 +117,7 @@ impl<F: Frame> Queues<F> {
             staged_bytes: 0,
             counters,
             active: true,
+            shaping: limits.map(|limits| Box::new(Shaping::new(limits))),
         });
         if !matches!(self.way(port), Way::Own(_)) {
             self.set_way(port, Way::Own(position));
@@ -113,6 +131,7 @@ impl<F: Frame> Queues<F> {
             if self.own[position].port == port {
                 let mut own = self.own.remove(position);
                 own.send(&self.counters);
+                own.send_due(&self.counters, Nanos::default(), true);
                 own.queue.flush();
                 detached.push(own.queue);
             }
@@ -138,7 +157,7 @@ impl<F: Frame> Queues<F> {
 
     /// Asks all queues for an event. False, and none is asked for, when frames wait already.
     pub(super) fn arm(&mut self) -> bool {
-        let waiting = self.handover.set_asleep(true) || !self.own.iter_mut().all(|own| own.queue.arm());
+        let waiting = self.handover.set_asleep(true) || !self.own.iter_mut().all(OwnQueue::arm);
         if waiting {
             self.disarm();
         }
@@ -206,8 +225,39 @@ impl<F: Frame> Egress<F> for Queues<F> {
 }
 
 impl<F: Frame> OwnQueue<F> {
-    /// Sends what is staged; what the queue does not take is dropped.
+    /// Asks for an event. What waits for its turn is waited for awake.
+    fn arm(&mut self) -> bool {
+        self.shaping.as_ref().is_none_or(|shaping| !shaping.is_busy()) && self.queue.arm()
+    }
+
+    /// Sends what is staged, or has it wait if the port is limited.
     fn send(&mut self, counters: &WorkerCounters) {
+        match &mut self.shaping {
+            Some(shaping) if shaping.limits_ingress() => {
+                self.staged_bytes = 0;
+                let lost = shaping.queue_up(&mut self.staged);
+                (0..lost).for_each(|_| counters.dropped(DropReason::Bandwidth));
+            }
+            _ => self.send_now(counters),
+        }
+    }
+
+    /// Sends frames of a limited port whose turn it is, or all of them.
+    fn send_due(&mut self, counters: &WorkerCounters, now: Nanos, all: bool) {
+        let Some(mut shaping) = self.shaping.take() else { return };
+        loop {
+            shaping.take_due(&mut self.staged, now.0, all);
+            if self.staged.is_empty() {
+                break;
+            }
+            self.staged_bytes = self.staged.iter().map(|frame| frame.total_len() as u64).sum();
+            self.send_now(counters);
+        }
+        self.shaping = Some(shaping);
+    }
+
+    /// Sends what is staged; what the queue does not take is dropped.
+    fn send_now(&mut self, counters: &WorkerCounters) {
         self.active = true;
         let sent = self.queue.tx_burst(&mut self.staged);
         let left: usize = self.staged.iter().map(Frame::total_len).sum();
