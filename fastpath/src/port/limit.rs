@@ -4,8 +4,10 @@ use super::{Frame, Gso};
 use crate::sync::atomics::{AtomicU64, Ordering};
 use std::num::NonZeroU64;
 
-/// Nanoseconds are counted in units of 2⁻¹⁶ for exactness at high rates.
+/// The time of a byte is kept in units of 2⁻¹⁶ ns, times in units of 2⁻⁶ ns, which last for nine years: a small frame takes
+/// 5 ns at 100 Gbit/s.
 const FRACTION: u32 = 16;
+const TIME_FRACTION: u32 = 6;
 /// A burst lasts so long at most: a limit holds to 2 % over a second.
 const LONGEST_BURST: u64 = 20_000_000;
 /// A burst lets one full frame of any kind through.
@@ -57,15 +59,15 @@ impl Limiter {
     /// Whether a frame may go now.
     #[inline]
     pub fn is_open(&self, now: u64) -> bool {
-        self.used_until.load(Ordering::Relaxed) <= now
+        self.used_until.load(Ordering::Relaxed) <= now << TIME_FRACTION
     }
 
     /// Counts a frame of so many bytes that goes now.
     #[inline]
     pub fn count(&self, now: u64, bytes: u64) {
-        let time =
-            u64::try_from(u128::from(bytes) * u128::from(self.byte_time) >> FRACTION).unwrap_or(u64::MAX);
-        let earliest = now.saturating_sub(self.burst_nanos);
+        let time = u128::from(bytes) * u128::from(self.byte_time) >> (FRACTION - TIME_FRACTION);
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let earliest = now.saturating_sub(self.burst_nanos) << TIME_FRACTION;
         let advance = |used: u64| Some(used.max(earliest).saturating_add(time));
         // It never says no.
         let _ = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
