@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 const FRACTION: u32 = 16;
 const TIME_FRACTION: u32 = 6;
 /// A burst lasts so long at most: a limit holds to 2 % over a second.
-const LONGEST_BURST: u64 = 20_000_000;
+const LONGEST_BURST: u64 = 15_000_000;
 /// A burst lets one full frame of any kind through.
 const LEAST_BURST: u64 = 64 * 1024;
 
@@ -18,7 +18,7 @@ const LEAST_BURST: u64 = 64 * 1024;
 pub struct Bandwidth {
     /// Bits a second, of Ethernet frames without FCS.
     pub bits_per_second: NonZeroU64,
-    /// Bits that may go at once after a pause; more than 20 ms worth, or less than 64 KiB, is not taken as it is.
+    /// Bits that may go at once after a pause; more than 15 ms worth, or less than 64 KiB, is not taken as it is.
     pub burst_bits: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Limiter {
         Limiter {
             used_until: AtomicU64::new(0),
             byte_time: byte_time as u64,
-            // A slow link's burst may be one frame, though that takes longer than 20 ms.
+            // A slow link's burst may be one frame, though that takes longer than 15 ms.
             burst_nanos: burst.min(LONGEST_BURST).max(nanos(LEAST_BURST).min(LONGEST_BURST)),
             most_waiting: bytes_in(LONGEST_WAIT).max(2 * LEAST_BURST),
         }
