@@ -10,7 +10,7 @@ mod tables;
 mod world;
 
 use drive::Driver;
-use reference::{Expected, Outcome, expected};
+use reference::{Expected, Outcome, continued, expected};
 use world::{Packet, Random, World};
 
 const CASES: u64 = 10_000;
@@ -18,6 +18,8 @@ const CASES: u64 = 10_000;
 const PACKETS: usize = 24;
 const REPEATED: usize = 4;
 const CONNECTIONS: usize = 64;
+/// The first source port of connections that are taken up again.
+const FIRST_PORT: u16 = 20_000;
 /// Of a larger set somebody may be left out by chance.
 const ALL_ARE_HIT: usize = 4;
 
@@ -80,6 +82,37 @@ fn kind(wanted: &Expected) -> usize {
         [Outcome::Silence(_)] => 3,
         _ => 1,
     }
+}
+
+#[test]
+fn flows_stay_where_they_are_until_their_endpoint_is_gone() {
+    const UDP: u8 = 17;
+    let mut moved = 0;
+    for seed in seeds(CASES / 5) {
+        let mut random = Random::new(seed);
+        let mut world = World::any(&mut random);
+        let mut model = world.model();
+        let mut driver = Driver::new(model.compile(), seed);
+        let packets = (0..2 * PACKETS).map(|_| Packet { protocol: UDP, ..Packet::any(&mut random, &world) });
+        let packets: Vec<(u16, Packet)> = (FIRST_PORT..).zip(packets).collect();
+        let met: Vec<Outcome> = packets.iter().map(|(port, packet)| driver.run_from(*port, packet)).collect();
+        let before = world.clone();
+        for _ in 0..random.between(1, 3) {
+            world.change(&mut random, &mut model);
+            driver.tables = model.compile();
+        }
+        for ((port, packet), met) in packets.iter().zip(met) {
+            let wanted = continued(&before, &world, packet, &met);
+            let next = driver.run_from(*port, packet);
+            assert!(
+                wanted.outcomes.contains(&next),
+                "cluster {seed}: {packet:?}\nmet {met:?}, then {next:?}, wanted {wanted:?}\n{before:#?}\n{world:#?}"
+            );
+            moved += usize::from(next != met && matches!(met, Outcome::Leaves { .. }));
+        }
+    }
+    println!("{moved} flows were moved");
+    assert!(moved > 0, "flows are moved at all");
 }
 
 #[test]

@@ -59,8 +59,14 @@ impl Driver {
 
     /// What becomes of a packet, from a source port that was not used before.
     pub(crate) fn run(&mut self, packet: &Packet) -> Outcome {
-        let packet = Packet { ports: (self.next_port, packet.ports.1), ..*packet };
+        let source_port = self.next_port;
         self.next_port += 1;
+        self.run_from(source_port, packet)
+    }
+
+    /// What becomes of a packet from a source port.
+    pub(crate) fn run_from(&mut self, source_port: u16, packet: &Packet) -> Outcome {
+        let packet = Packet { ports: (source_port, packet.ports.1), ..*packet };
         self.now += BETWEEN_PACKETS;
         let mut burst = Burst::new();
         burst.push(BufferFrame::new(&wire::build(

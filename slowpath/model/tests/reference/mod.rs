@@ -87,6 +87,35 @@ pub(crate) fn expected(world: &World, packet: &Packet) -> Expected {
     Expected { outcomes: set.iter().map(outcome).collect(), sticks: service.affinity_seconds.is_some() }
 }
 
+/// The same for a further packet of a UDP flow whose first one met this, when the world has changed since. "A change of
+/// policy, topology or readiness moves no established flow. When an endpoint is gone (no slice has it as serving): UDP
+/// flows to it are resolved again at once, also when the service went from no endpoint to some."
+pub(crate) fn continued(before: &World, now: &World, packet: &Packet, met: &Outcome) -> Expected {
+    let Outcome::Leaves { to, masqueraded, .. } = met else { return expected(now, packet) };
+    let stays = match frontend(before, packet) {
+        Some((service, port, _)) => serves(now, service, port, *to),
+        // Nobody's until now.
+        None => frontend(now, packet).is_none(),
+    };
+    match stays {
+        true => Expected { outcomes: vec![routed(now, *to, *masqueraded)], sticks: false },
+        false => expected(now, packet),
+    }
+}
+
+/// Whether a service port of that name still has this endpoint as serving.
+fn serves(now: &World, service: &Service, port: &ServicePort, endpoint: (IpAddr, u16)) -> bool {
+    let same = |other: &&ServicePort| (&other.name, other.protocol) == (&port.name, port.protocol);
+    let Some(service) = now.services.iter().find(|other| other.name == service.name) else { return false };
+    let Some(port) = service.ports.iter().find(same).filter(|_| is_handled(service)) else { return false };
+    let v4 = endpoint.0.is_ipv4();
+    service.cluster_ips.iter().any(|ip| ip.is_ipv4() == v4)
+        && endpoints(now, service, port, v4).iter().any(|found| {
+            (found.endpoint.address, found.port) == endpoint
+                && (is_ready(&found.endpoint) || is_serving(&found.endpoint))
+        })
+}
+
 /// "ExternalName; headless; services with the label `service.kubernetes.io/service-proxy-name`" are not handled.
 fn is_handled(service: &Service) -> bool {
     service.kind != ServiceType::ExternalName && !service.cluster_ips.is_empty() && !service.foreign_proxy

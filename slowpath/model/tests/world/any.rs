@@ -20,9 +20,10 @@ pub(crate) const RANGES: [&str; 7] =
 pub(crate) const POD_CIDRS: [[&str; 2]; 3] =
     [["10.0.0.0/24", "fd00::/64"], ["10.0.1.0/24", "fd00:1::/64"], ["10.0.2.0/24", "fd00:2::/64"]];
 pub(crate) const ZONES: [&str; 2] = ["x", "y"];
-pub(crate) const PORTS: [(&str, Transport, u16); 5] = [
+pub(crate) const PORTS: [(&str, Transport, u16); 6] = [
     ("http", Transport::Tcp, 80),
     ("http", Transport::Udp, 80),
+    ("dns", Transport::Udp, 81),
     ("", Transport::Tcp, 81),
     ("sig", Transport::Sctp, 80),
     ("np", Transport::Tcp, 30080),
