@@ -129,6 +129,7 @@ fn a_packet_to_a_service_goes_to_the_endpoint_of_the_trace() {
         let again = lab.ask("demo/a", "10.96.0.1:80", &more).unwrap();
         assert_eq!(again.verdict, trace.verdict, "a packet of the connection goes the same way");
         assert_eq!(detail(&again, "flow table", "service"), "demo/web:http");
+        assert_eq!(detail(&again, "flow table", "endpoint"), detail(&trace, "endpoint", "endpoint"));
         assert!(!again.packet.default_source_port);
     }
     assert_eq!(met.into_iter().collect::<Vec<_>>(), ["10.0.0.2:8080", "10.0.0.3:8080"]);

@@ -68,11 +68,29 @@ impl<F: Frame> Story<'_, F> {
             ServiceId::NONE => format!("a known connection, state {state}"),
             _ => format!("a known connection of {}, state {state}", self.service(service)),
         };
+        if let Some(endpoint) = self.translated() {
+            answer.push_str(&format!(", translated to {}", place(endpoint)));
+        }
         if !current {
             answer.push_str("; the tables have changed since, so its way out is looked up again");
         }
-        let told = self.flow_table(answer).with("state", state);
-        if service == ServiceId::NONE { told } else { told.with("service", self.service(service)) }
+        let mut told = self.flow_table(answer).with("state", state);
+        if service != ServiceId::NONE {
+            told = told.with("service", self.service(service));
+        }
+        match self.translated() {
+            Some(endpoint) => told.with("endpoint", place(endpoint)),
+            None => told,
+        }
+    }
+
+    /// Where the packet goes instead of to its destination.
+    fn translated(&self) -> Option<Backend> {
+        let TraceEnd::Sent { rewritten, .. } = &self.traced.end else { return None };
+        let goes_to = Backend { address: rewritten.destination, port: rewritten.destination_port };
+        let addressed = Backend { address: self.probe.destination, port: self.probe.destination_port };
+        let has_ports = self.packet.tuple.destination_port.is_some();
+        (has_ports && goes_to != addressed).then_some(goes_to)
     }
 
     fn source_check(&self, answer: impl Into<String>) -> TraceStep {
