@@ -6,8 +6,8 @@ use millrace_fastpath::port::Frame;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Changes that come within this time are published together: a rolling update costs a few publications, not
-/// thousands, and nobody waits noticeably.
+/// The least time between two publications of changes. A change that comes alone is published at once; those that come
+/// in numbers are published together: a rolling update costs a few publications, not thousands.
 const COALESCE: Duration = Duration::from_millis(5);
 /// Interval of housekeeping.
 const TICK: Duration = Duration::from_secs(1);
@@ -82,12 +82,14 @@ impl<F: Frame + 'static> ControlLoop<F> {
         let mut next_tick = Instant::now() + TICK;
         // When the changes applied until now are to be published.
         let mut due: Option<Instant> = None;
+        // Not before this.
+        let mut earliest = Instant::now();
         loop {
             let until = due.map_or(next_tick, |due| due.min(next_tick));
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Message::Change(change)) => {
                     change(&mut self.control);
-                    due.get_or_insert_with(|| Instant::now() + COALESCE);
+                    due.get_or_insert(earliest);
                 }
                 Ok(Message::Request(request)) => request(&mut self.control),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -98,6 +100,7 @@ impl<F: Frame + 'static> ControlLoop<F> {
             if due.is_some_and(|due| due <= now) {
                 self.control.publish();
                 due = None;
+                earliest = Instant::now() + COALESCE;
             }
             if next_tick <= now {
                 self.control.tick();
