@@ -139,6 +139,11 @@ impl UdpClient {
         Ok(UdpClient { socket })
     }
 
+    /// Who this end is in its own eyes.
+    pub fn own_address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("a connected socket has an address")
+    }
+
     /// One datagram, and the answer to it.
     pub fn ask(&self) -> io::Result<Answer> {
         self.ask_within(PATIENCE)

@@ -11,6 +11,7 @@
 mod ask;
 mod daemon;
 mod guest;
+mod http;
 mod manifest;
 mod netns;
 mod network;
@@ -24,6 +25,7 @@ mod wire;
 pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
 pub use daemon::{Daemon, binary};
 pub use guest::{Card, Guest};
+pub use http::{HttpAnswer, http_get};
 pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};
 pub use netns::Netns;
 pub use network::{Network, eventually};
