@@ -14,7 +14,8 @@ use std::net::IpAddr;
 pub struct HealthCheck {
     /// The service.
     pub service: ObjectName,
-    /// How many addresses of ready endpoints it has on this node.
+    /// How many ready endpoints it has on this node, by their addresses. Of both families, that with more counts: most
+    /// endpoints have an address of each.
     pub local_endpoints: usize,
 }
 
@@ -100,7 +101,9 @@ impl Model {
     /// Port and local endpoints of a service, if it is to have a health check.
     fn health_of(&self, name: &ObjectName) -> Option<(u16, usize)> {
         let port = health_port(self.services.services.get(name)?)?;
-        Some((port, self.ready_here(name).len()))
+        let (v4, v6): (Vec<_>, Vec<_>) = self.ready_here(name).into_iter().partition(IpAddr::is_ipv4);
+        // Upstream has a server a family, each of which counts its own.
+        Some((port, v4.len().max(v6.len())))
     }
 
     /// Addresses of ready endpoints on this node, both families. As upstream does it, all ports of the slices count, and

@@ -44,7 +44,10 @@ fn a_health_check_counts_the_addresses_of_ready_endpoints_on_this_node() {
     assert_eq!(checks(&mut model)[&31_000].1, 1, "an address with two ports is one endpoint");
     model.apply(Object::EndpointSlice(slice("b", vec![here("10.0.0.1", ALL), here("10.0.0.4", ALL)])));
     model.apply(Object::EndpointSlice(slice("c", vec![here("fd00::1", ALL), here("fd00::2", GONE)])));
-    assert_eq!(checks(&mut model)[&31_000].1, 3, "both families, every address once");
+    assert_eq!(checks(&mut model)[&31_000].1, 2, "every address once, and the family that has more");
+    model.apply(Object::EndpointSlice(slice("d", vec![here("fd00::3", ALL), here("fd00::4", ALL)])));
+    assert_eq!(checks(&mut model)[&31_000].1, 3);
+    model.delete(Kind::EndpointSlice, &name("d"));
     let elsewhere = Endpoint { node: Some("there".into()), ..endpoint("10.0.0.1", ALL) };
     model.apply(Object::EndpointSlice(slice("a", vec![elsewhere])));
     model.delete(Kind::EndpointSlice, &name("b"));
