@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
 use std::error::Error;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The compiled program; its source is `bpf/steer.c`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
@@ -91,15 +91,7 @@ impl Steering {
     /// Loads the program for `interface`; it is not attached yet.
     pub(super) fn load(interface: &str, take: Take) -> Result<Steering, XdpError> {
         let failed = |error: &dyn Error| refusal(interface, Step::LoadProgram, error);
-        let everything = u8::from(take == Take::Everything);
-        let mut loader = EbpfLoader::new();
-        loader.override_global("take_all", &everything, true);
-        if take == Take::Everything {
-            loader.map_max_entries("prefixes4", UNUSED);
-            loader.map_max_entries("prefixes6", UNUSED);
-            loader.map_max_entries("services", UNUSED);
-        }
-        let mut object = loader.load(OBJECT).map_err(|error| failed(&error))?;
+        let mut object = loader(take).load(OBJECT).map_err(|error| failed(&error))?;
         program(&mut object, interface)?.load().map_err(|error| failed(&error))?;
         let maps = Maps {
             sockets: take_map(&mut object, interface, "sockets")?,
@@ -203,6 +195,29 @@ impl Steering {
         let done = lock(&self.maps).services.remove(&ServiceKey::new(transport, port));
         done.map_err(|error| refusal(&self.interface, Step::Remove, &error))
     }
+}
+
+/// What reads the object, for each use of the program. Making a loader reads all of the kernel's types (megabytes, 20 ms),
+/// which this program does not refer to: it is made once, and without them.
+fn loader(take: Take) -> MutexGuard<'static, EbpfLoader<'static>> {
+    static EVERYTHING: OnceLock<Mutex<EbpfLoader<'static>>> = OnceLock::new();
+    static BY_MAPS: OnceLock<Mutex<EbpfLoader<'static>>> = OnceLock::new();
+    let made = match take {
+        Take::Everything => EVERYTHING.get_or_init(|| {
+            let mut loader = EbpfLoader::new();
+            loader.btf(None).override_global("take_all", &1_u8, true);
+            for map in ["prefixes4", "prefixes6", "services"] {
+                loader.map_max_entries(map, UNUSED);
+            }
+            Mutex::new(loader)
+        }),
+        Take::ByMaps => BY_MAPS.get_or_init(|| {
+            let mut loader = EbpfLoader::new();
+            loader.btf(None).override_global("take_all", &0_u8, true);
+            Mutex::new(loader)
+        }),
+    };
+    lock(made)
 }
 
 fn aya_mode(mode: XdpMode) -> aya::programs::XdpMode {
