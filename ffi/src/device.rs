@@ -22,6 +22,16 @@ pub trait Device: Send {
 
     /// What else there is to say of it, for people: name and value.
     fn details(&self) -> Vec<(&'static str, String)>;
+
+    /// Says whether what the other end has stays there when this is dropped, and when the process ends in whatever way: the
+    /// interface of a TAP. Other kinds make nothing that could stay.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn set_lasting(&self, lasting: bool) -> std::io::Result<()> {
+        let _ = lasting;
+        Ok(())
+    }
 }
 
 /// Whether there is somebody at the other end of a port.

@@ -25,7 +25,7 @@ fn pools(large: u32) -> (Mempool, TapPools) {
 }
 
 fn config(name: &str, queues: u32) -> TapConfig {
-    TapConfig { name: name.to_owned(), queues }
+    TapConfig::here(name, queues)
 }
 
 #[test]
@@ -102,4 +102,37 @@ fn a_hundred_open_and_close_cycles_leave_no_interface() {
     assert_eq!(open_files(), before);
     assert_all_back(&small);
     assert!(matches!(tap::open(&config("", 1), &pools, &counters), Err(TapError::Name { .. })));
+}
+
+#[test]
+fn a_tap_that_lasts_is_adopted_by_the_next_port_with_its_addresses() {
+    let _alone = alone();
+    let pod = Namespace::new("a");
+    let (_, pools) = pools(7);
+    let counters = Arc::new(PortCounters::default());
+    let namespace = Some(std::path::PathBuf::from(format!("/run/netns/{}", pod.0)));
+    let fresh = TapConfig { namespace: namespace.clone(), ..config("eth0", 2) };
+    let missing = tap::open(&TapConfig { adopted: true, ..fresh.clone() }, &pools, &counters);
+    assert!(missing.is_err_and(|error| error.to_string().contains("index")), "there is nothing to adopt");
+
+    let opened = tap::open(&fresh, &pools, &counters).unwrap();
+    opened.device.set_lasting(true).unwrap();
+    configure(&pod, "eth0", "10.79.0.1/24");
+    assert_eq!(opened.device.link(), Link::Up);
+    drop(opened.queues);
+    drop(opened.device);
+    assert!(tap::open(&fresh, &pools, &counters).is_err(), "the name is taken");
+
+    let adopted = tap::open(&TapConfig { adopted: true, ..fresh }, &pools, &counters).unwrap();
+    assert_eq!((adopted.device.link(), adopted.queues.len()), (Link::Up, 2));
+    pod.run(&["ip", "addr", "show", "to", "10.79.0.1"]);
+    adopted.device.set_lasting(false).unwrap();
+    drop(adopted.queues);
+    drop(adopted.device);
+    assert!(!pod_has(&pod, "eth0"));
+}
+
+fn pod_has(pod: &Namespace, name: &str) -> bool {
+    let output = std::process::Command::new("ip").args(["-n", &pod.0, "-br", "link"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains(name)
 }

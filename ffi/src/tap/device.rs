@@ -3,9 +3,10 @@
 use super::file::TapFile;
 use super::link::{self, Window};
 use crate::device::{Device, Link};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A TAP without its queues: the interface goes when both are gone.
+/// A TAP without its queues: the interface goes when both are gone, unless it is to last.
 pub(super) struct TapDevice {
     pub(super) file: Arc<TapFile>,
     pub(super) queues: u32,
@@ -36,5 +37,9 @@ impl Device for TapDevice {
             ("queues", self.queues.to_string()),
             ("offloads", format!("checksum, tso4, tso6{udp}")),
         ]
+    }
+
+    fn set_lasting(&self, lasting: bool) -> io::Result<()> {
+        self.file.set_lasting(lasting)
     }
 }

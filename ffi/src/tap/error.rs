@@ -42,6 +42,8 @@ pub enum TapError {
 /// One step of opening a TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TapStep {
+    /// `setns(2)`.
+    Enter,
     /// `open("/dev/net/tun")`.
     Open,
     /// `TUNSETIFF`.
@@ -57,6 +59,7 @@ pub enum TapStep {
 impl fmt::Display for TapStep {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            TapStep::Enter => "entering the network namespace",
             TapStep::Open => "opening /dev/net/tun",
             TapStep::Attach => "creating the interface (CAP_NET_ADMIN? is the name free?)",
             TapStep::Header => "setting the virtio-net header",

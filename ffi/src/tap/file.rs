@@ -13,7 +13,7 @@ const OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 /// Whole UDP frames; since Linux 6.2, and only both together.
 const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
-/// A queue of a TAP. The interface goes away with the last one.
+/// A queue of a TAP. The interface goes away with the last one, unless it is to last.
 #[derive(Debug)]
 pub(super) struct TapFile {
     file: File,
@@ -22,8 +22,8 @@ pub(super) struct TapFile {
 }
 
 impl TapFile {
-    /// Makes the interface `name`, or adds a queue to it when `queue` is not 0.
-    pub(super) fn open(name: &str, queue: u32) -> Result<TapFile, TapError> {
+    /// Makes the interface `name` if it is to be `fresh`, else adds a queue to the one that is there.
+    pub(super) fn open(name: &str, queue: u32, fresh: bool) -> Result<TapFile, TapError> {
         let failed = |step| {
             let name = name.to_owned();
             move |source| TapError::System { name, queue, step, source }
@@ -32,7 +32,7 @@ impl TapFile {
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
         let file = options.open("/dev/net/tun").map_err(failed(TapStep::Open))?;
         let mut file = TapFile { file, udp: true };
-        file.attach(name, queue).map_err(failed(TapStep::Attach))?;
+        file.attach(name, fresh).map_err(failed(TapStep::Attach))?;
         file.set_number(libc::TUNSETVNETHDRSZ, HEADER_LEN as i32).map_err(failed(TapStep::Header))?;
         file.set_number(libc::TUNSETVNETLE, 1).map_err(failed(TapStep::Header))?;
         if file.set_offloads(OFFLOADS | UDP_OFFLOADS).is_err() {
@@ -42,16 +42,23 @@ impl TapFile {
         Ok(file)
     }
 
-    fn attach(&self, name: &str, queue: u32) -> io::Result<()> {
+    fn attach(&self, name: &str, fresh: bool) -> io::Result<()> {
         let mut request = request_for(name)?;
         let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
-        if queue == 0 {
+        if fresh {
             // An interface of this name that is there already is somebody else's.
             flags |= libc::IFF_TUN_EXCL;
         }
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
         let failed = unsafe { libc::ioctl(self.raw(), libc::TUNSETIFF, &raw mut request) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Says whether the interface outlives its queues.
+    pub(super) fn set_lasting(&self, lasting: bool) -> io::Result<()> {
+        // SAFETY: TUNSETPERSIST takes its argument by value.
+        let failed = unsafe { libc::ioctl(self.raw(), libc::TUNSETPERSIST, libc::c_ulong::from(lasting)) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

@@ -11,6 +11,7 @@ pub mod header;
 mod link;
 mod open;
 mod pace;
+mod place;
 mod queue;
 
 pub use error::{TapError, TapStep};

@@ -3,13 +3,17 @@
 use super::device::TapDevice;
 use super::error::{TapError, TapStep};
 use super::file::TapFile;
+use super::place::within;
 use super::queue::TapQueue;
+#[cfg(doc)]
+use crate::device::Device;
 use crate::device::Opened;
 use crate::eal::Eal;
 use crate::interface;
 use crate::mbuf::Mbuf;
 use crate::mempool::{Mempool, MempoolConfig};
 use millrace_fastpath::port::{PortCounters, PortQueue};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Queues that the kernel gives a TAP, at most (`MAX_TAP_QUEUES`).
@@ -21,10 +25,21 @@ const LARGE: u16 = 65_408;
 /// A TAP.
 #[derive(Clone, Debug)]
 pub struct TapConfig {
-    /// The interface's name, which must be free; 1 to 15 bytes.
+    /// The interface's name; 1 to 15 bytes. It must be free, or taken if the interface is `adopted`.
     pub name: String,
     /// Queues, 1 to 256.
     pub queues: u32,
+    /// The file of the network namespace that it is made or found in; that of the calling thread if absent.
+    pub namespace: Option<PathBuf>,
+    /// Whether it is there already, left by an earlier port that had it last ([`Device::set_lasting`]).
+    pub adopted: bool,
+}
+
+impl TapConfig {
+    /// A new TAP in the calling thread's network namespace.
+    pub fn here(name: impl Into<String>, queues: u32) -> TapConfig {
+        TapConfig { name: name.into(), queues, namespace: None, adopted: false }
+    }
 }
 
 /// Where a TAP's frames come from; all TAPs of a node share them.
@@ -60,10 +75,13 @@ pub struct TapPort {
     pub ifindex: u32,
 }
 
-/// Makes a TAP in the network namespace of the calling thread. It goes away with device and queues, or with the process.
+/// Makes a TAP, or opens one that is there. A new one goes away with device and queues, or with the process, unless it is
+/// told to last.
+///
+/// While it is open, a network namespace that was named stays, even when its last process has ended.
 ///
 /// # Errors
-/// [`TapError`], with name, queue and the kernel's answer; nothing is left behind then.
+/// [`TapError`], with name, queue and the kernel's answer; nothing is left behind then that was not there before.
 pub fn open(config: &TapConfig, pools: &TapPools, counters: &Arc<PortCounters>) -> Result<Opened, TapError> {
     open_port(config, pools, counters).map(|(opened, _)| opened)
 }
@@ -84,16 +102,8 @@ pub fn open_port(
     if !(1..=MOST_QUEUES).contains(&config.queues) {
         return Err(TapError::Queues { name, queues: config.queues });
     }
-    let mut files = Vec::new();
-    for queue in 0..config.queues {
-        files.push(Arc::new(TapFile::open(&name, queue)?));
-    }
-    let ifindex = interface::index(&name).map_err(|source| TapError::System {
-        name: name.clone(),
-        queue: 0,
-        step: TapStep::Index,
-        source,
-    })?;
+    let outcome = within(config.namespace.as_ref(), || open_files(config));
+    let (files, ifindex) = outcome.map_err(|source| failed_at(&name, 0, TapStep::Enter, source))??;
     let device = TapDevice { file: files[0].clone(), queues: config.queues, window: Mutex::new(None) };
     let queue = |file| {
         let queue = TapQueue::new(file, pools.small.clone(), pools.large.clone(), counters.clone());
@@ -101,4 +111,23 @@ pub fn open_port(
     };
     let queues = files.into_iter().map(queue).collect();
     Ok((Opened { device: Box::new(device), queues }, TapPort { name, ifindex }))
+}
+
+/// All queues of the interface in the thread's network namespace, and its index.
+fn open_files(config: &TapConfig) -> Result<(Vec<Arc<TapFile>>, u32), TapError> {
+    let name = &config.name;
+    if config.adopted {
+        // Without this a missing interface would be made, without anything that belongs to it.
+        interface::index(name).map_err(|source| failed_at(name, 0, TapStep::Index, source))?;
+    }
+    let mut files = Vec::new();
+    for queue in 0..config.queues {
+        files.push(Arc::new(TapFile::open(name, queue, queue == 0 && !config.adopted)?));
+    }
+    let ifindex = interface::index(name).map_err(|source| failed_at(name, 0, TapStep::Index, source))?;
+    Ok((files, ifindex))
+}
+
+fn failed_at(name: &str, queue: u32, step: TapStep, source: std::io::Error) -> TapError {
+    TapError::System { name: name.to_owned(), queue, step, source }
 }

@@ -45,7 +45,7 @@ impl Driver<Mbuf> for Drivers {
                 xdp::open(&config, &self.memory.arena, &request.counters)?
             }
             Attachment::Tap { .. } => {
-                let config = TapConfig { name: interface, queues: queues.into() };
+                let config = TapConfig::here(interface, queues.into());
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?
             }
             Attachment::VhostUser { socket, mode } => {
