@@ -63,6 +63,26 @@ pub enum Conflict {
         /// The other range.
         right: Prefix,
     },
+    /// A range that pods are to get addresses from, and that others have.
+    #[error(
+        "cni.podCIDRs {range} overlaps cluster.{field} {other}: every address must be either a pod's, a service's or a node's"
+    )]
+    ContainerRange {
+        /// The range.
+        range: Prefix,
+        /// Field of the other range.
+        field: &'static str,
+        /// The other range.
+        other: Prefix,
+    },
+    /// A directory in which no socket can be made.
+    #[error("cni.vhostUserDirectory {}: not an absolute path of at most {most} bytes, which leaves room for a socket in it", .directory.display())]
+    SocketDirectory {
+        /// The directory.
+        directory: std::path::PathBuf,
+        /// Bytes that it may have.
+        most: usize,
+    },
     /// Two ports of one name.
     #[error("ports[{second}].name: {name} is already the name of ports[{first}]")]
     PortName {

@@ -65,6 +65,7 @@ fn one_line(message: &str) -> String {
 /// What no single field can know.
 fn check(config: &Config) -> Result<(), Conflict> {
     config.cluster.check()?;
+    config.cni.check(&config.cluster)?;
     let mut names: BTreeMap<&PortName, usize> = BTreeMap::new();
     let mut addresses: BTreeMap<Prefix, &PortName> = BTreeMap::new();
     let mut places: BTreeMap<String, &PortName> = BTreeMap::new();

@@ -8,6 +8,7 @@
 
 mod address;
 mod cluster;
+mod cni;
 mod error;
 mod file;
 mod flow_table;
@@ -20,6 +21,7 @@ mod workers;
 
 pub use address::{Gateway, MacAddr, Prefix};
 pub use cluster::Cluster;
+pub use cni::{Cni, ContainerPortKind, DEFAULT_VHOST_USER_DIRECTORY};
 pub use error::{ConfigError, Conflict, InvalidValue};
 pub use file::{DEFAULT_FILE, load, parse};
 pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};

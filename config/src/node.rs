@@ -2,6 +2,7 @@
 
 use crate::address::Gateway;
 use crate::cluster::Cluster;
+use crate::cni::Cni;
 use crate::error::{ConfigError, InvalidValue};
 use crate::flow_table::FlowTable;
 use crate::memory::Memory;
@@ -81,6 +82,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The cluster's address ranges.
     pub cluster: Cluster,
+    /// Attachments of containers.
+    pub cni: Cni,
     /// The MTU of ports that have none of their own.
     pub mtu: Mtu,
     /// How connections are spread over the endpoints of a service.
@@ -108,6 +111,7 @@ impl Default for Config {
             flow_table: FlowTable::default(),
             gateway: Gateway::default(),
             cluster: Cluster::default(),
+            cni: Cni::default(),
             mtu: Mtu::default(),
             load_balancing: LoadBalancing::default(),
             services: Services::default(),

@@ -261,6 +261,19 @@ fn defaults_that_depend_on_others_are_stable() {
 }
 
 #[test]
+fn containers_get_a_kind_that_can_be_made_for_them_and_addresses_that_nobody_else_has() {
+    let cni = config("cni: {defaultPort: vhost-user, podCIDRs: [10.1.0.0/24]}").cni;
+    assert_eq!(cni.default_port, ContainerPortKind::VhostUser);
+    refused("cni: {defaultPort: dpdk}", &["cni.defaultPort", "dpdk"]);
+    refused(
+        "cni: {podCIDRs: [10.96.1.0/24]}\ncluster: {serviceCIDRs: [10.96.0.0/16]}",
+        &["10.96.1.0/24", "serviceCIDRs"],
+    );
+    refused("cni: {vhostUserDirectory: pods}", &["cni.vhostUserDirectory", "pods"]);
+    refused(&format!("cni: {{vhostUserDirectory: /{}}}", "x".repeat(76)), &["at most 76 bytes"]);
+}
+
+#[test]
 fn a_namespace_is_a_name_or_a_path() {
     let path = |netns: &str| netns.parse::<Netns>().unwrap().path();
     assert_eq!(path("pod-a"), Path::new("/run/netns/pod-a"));
