@@ -99,11 +99,7 @@ impl<'a> Index<'a> {
     #[inline(always)]
     pub(super) fn guess(&self, hash: u64) -> Option<EntryRef> {
         let bucket = &self.buckets[self.first(hash)];
-        let tag = hash >> 32;
-        let mut hits = 0_u32;
-        for place in 0..Line::WORDS {
-            hits |= u32::from(bucket.get(place) >> 32 == tag) << place;
-        }
+        let hits = bucket.tagged((hash >> 32) as u32);
         if hits == 0 {
             return None;
         }
@@ -164,9 +160,7 @@ impl<'a> Index<'a> {
     }
 
     fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {
-        self.both(hash).find_map(|bucket| {
-            self.places(bucket, |word| word == EMPTY).find(|&slot| self.swap(slot, EMPTY, value))
-        })
+        self.both(hash).find_map(|bucket| self.free(bucket).find(|&slot| self.swap(slot, EMPTY, value)))
     }
 
     /// Moves one entry of the two buckets of a hash to that entry's other bucket, if any has room there.
@@ -239,16 +233,16 @@ impl<'a> Index<'a> {
     /// The slots of a bucket that have the tag of a hash, when they are looked at.
     #[inline(always)]
     fn tagged(&self, bucket: usize, hash: u64) -> Places {
-        self.places(bucket, |word| word >> 32 == hash >> 32)
+        Places { bucket, hits: self.buckets[bucket].tagged((hash >> 32) as u32) }
     }
 
-    /// The slots of a bucket whose words are wanted, when they are looked at: all eight at once, without branches.
+    /// The slots of a bucket that are free, when they are looked at.
     #[inline(always)]
-    fn places(&self, bucket: usize, wanted: impl Fn(u64) -> bool) -> Places {
+    fn free(&self, bucket: usize) -> Places {
         let line = &self.buckets[bucket];
         let mut hits = 0;
         for place in 0..Line::WORDS {
-            hits |= u32::from(wanted(line.word(place).load(Ordering::SeqCst))) << place;
+            hits |= u32::from(line.word(place).load(Ordering::SeqCst) == EMPTY) << place;
         }
         Places { bucket, hits }
     }

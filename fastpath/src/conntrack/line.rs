@@ -1,6 +1,7 @@
 //! The unit of the flow table's memory: one cache line of eight words.
 
 use crate::sync::atomics::{AtomicU64, Ordering};
+use crate::sync::upper_halves_equal;
 
 /// One cache line of eight 64-bit words. All access is atomic and, but for the index, relaxed: what a word means
 /// and who writes it when is said in [`super::entry`] and [`super::index`].
@@ -36,6 +37,12 @@ impl Line {
     #[inline(always)]
     pub(super) fn set(&self, word: usize, value: u64) {
         self.0[word].store(value, Ordering::Relaxed);
+    }
+
+    /// Which words have this upper half, a bit each.
+    #[inline(always)]
+    pub(super) fn tagged(&self, upper: u32) -> u32 {
+        upper_halves_equal(&self.0, upper)
     }
 
     /// The word itself, for the index's protocol.

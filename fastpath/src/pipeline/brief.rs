@@ -2,7 +2,7 @@
 
 use crate::conntrack::Shown;
 use crate::wire::IpProtocol;
-use crate::wire::parse::{Family, L4Kind, Parsed};
+use crate::wire::parse::{Common, Family, L4Kind, Parsed};
 
 /// The part of [`Parsed`] that is kept for every packet of a burst. The IP header begins behind the Ethernet header:
 /// tagged frames do not come this far.
@@ -37,6 +37,19 @@ impl Brief {
     };
 
     #[inline(always)]
+    pub(super) fn of_common(packet: &Common) -> Brief {
+        Brief {
+            ip_total: packet.ip_total,
+            l4: packet.l4_offset(),
+            kind: packet.l4.kind,
+            v6: packet.v6,
+            protocol: packet.l4.protocol,
+            ttl: packet.ttl,
+            tcp_flags: packet.l4.tcp_flags,
+            first_fragment: false,
+        }
+    }
+
     pub(super) fn of(parsed: &Parsed) -> Brief {
         Brief {
             ip_total: parsed.ip_total,

@@ -5,8 +5,12 @@
 
 use crate::port::{DropReason, Frame};
 use crate::tables::{Gateway, PortInfo};
+use crate::wire::ethernet;
 use crate::wire::ipv6_extension::ExtensionError;
-use crate::wire::parse::{Class, L4Kind, Layer, ParseError, Parsed, parse};
+use crate::wire::parse::{Class, Common, L4Kind, Layer, ParseError, Parsed, parse};
+
+/// The bits of a MAC address as a number.
+const MAC_BITS: u64 = 0xffff_ffff_ffff;
 
 /// What is to be done with a frame.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +29,44 @@ pub(super) enum Step {
     Drop(DropReason),
 }
 
-/// Classifies one frame. `keep` is called with the headers of a packet whose flow is to be looked up.
+/// The MAC addresses that frames of a port must have, made ready for comparing.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    destination: u64,
+    source: u64,
+    /// All zeroes when the source does not matter.
+    source_bits: u64,
+}
+
+impl Expected {
+    pub(super) fn of(port: &PortInfo, gateway: &Gateway) -> Self {
+        Expected {
+            destination: mac_word(&gateway.mac.0),
+            source: mac_word(&port.mac.0),
+            source_bits: if port.spoof_check { MAC_BITS } else { 0 },
+        }
+    }
+
+    /// Whether a frame has them.
+    #[inline(always)]
+    fn are_in(&self, head: &[u8; ethernet::LEN]) -> bool {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *head;
+        let destination = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let source = u64::from_le_bytes([g, h, i, j, k, l, 0, 0]);
+        ((destination ^ self.destination) | ((source ^ self.source) & self.source_bits)) == 0
+    }
+}
+
+/// Classifies a frame of the common kind whose flow is to be looked up; nothing else.
 #[inline(always)]
+pub(super) fn common<F: Frame>(frame: &F, expected: &Expected) -> Option<Common> {
+    let head = frame.head();
+    head.first_chunk().filter(|macs| expected.are_in(macs))?;
+    Common::parse(head, frame.total_len())
+}
+
+/// Classifies one frame. `keep` is called with the headers of a packet whose flow is to be looked up.
+#[inline(never)]
 pub(super) fn classify<F: Frame>(
     frame: &F,
     port: &PortInfo,
@@ -64,7 +104,7 @@ pub(super) fn classify<F: Frame>(
 #[inline(always)]
 fn mac_word(mac: &[u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = *mac;
-    u64::from(u32::from_ne_bytes([a, b, c, d])) | u64::from(u16::from_ne_bytes([e, f])) << 32
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 /// A packet that is not addressed to the gateway. `first`: the first byte of the MAC address that it is addressed to.

@@ -23,6 +23,8 @@ pub enum WorkerCounter {
     FlowsForgotten,
     /// Flows evicted for want of room.
     FlowsEvicted,
+    /// Packets that were larger than the MTU of their way out and left in parts.
+    Fragmented,
     /// ICMP errors and resets sent in answer.
     Answers,
     /// ARP and neighbour discovery messages answered.
@@ -46,6 +48,7 @@ impl WorkerCounter {
         (WorkerCounter::FlowsMade, "flows_made"),
         (WorkerCounter::FlowsForgotten, "flows_forgotten"),
         (WorkerCounter::FlowsEvicted, "flows_evicted"),
+        (WorkerCounter::Fragmented, "fragmented"),
         (WorkerCounter::Answers, "answers"),
         (WorkerCounter::NeighbourAnswers, "neighbour_answers"),
         (WorkerCounter::HandedOver, "handed_over"),

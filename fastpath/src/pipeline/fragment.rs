@@ -2,11 +2,11 @@
 //!
 //! The first fragment leaves an entry under the datagram's identification (RFC 791, RFC 8200 section 4.5), with the
 //! address rewrite and the way out of its flow. Comes in: a later fragment. Goes out: the fragment, by that entry.
-//! Drops: fragments whose first was not seen (or comes later).
+//! Drops: fragments whose first was not seen (or comes later), and those that do not fit and may not be cut again.
 
 use super::resolve::flow_key;
 use super::run::{Context, Pipeline};
-use super::{Egress, brief::Brief, forward::apply};
+use super::{Egress, brief::Brief, forward::apply, fragmentation::Fit};
 use crate::conntrack::{EntryRef, FlowKey, NewFlow, Verdict};
 use crate::port::{DropReason, Frame};
 use crate::wire::parse::Parsed;
@@ -45,12 +45,17 @@ impl Pipeline {
         });
         let way = valid.and_then(|entry| {
             let adjacency = context.tables.routes.adjacency(entry.adjacency())?;
-            (parsed.ip_total <= u32::from(adjacency.mtu)).then_some((entry, *adjacency))
+            Some((entry, *adjacency))
         });
+        let brief = Brief::of(parsed);
         match way {
-            Some((entry, adjacency)) if apply(&mut frame, &Brief::of(parsed), &entry, &adjacency) => {
+            // The sender of the first fragment, which is as large, was told so.
+            Some((_, adjacency)) if Fit::of(&frame, &brief, adjacency.mtu) == Fit::Never => {
+                egress.drop_frame(DropReason::TooBig, frame);
+            }
+            Some((entry, adjacency)) if apply(&mut frame, &brief, &entry, &adjacency) => {
                 entry.touch(context.now.ticks());
-                egress.send(adjacency.port, frame);
+                self.send(frame, &brief, &adjacency, egress);
             }
             _ => egress.drop_frame(DropReason::FragmentWithoutFirst, frame),
         }

@@ -22,6 +22,7 @@ mod counters;
 mod egress;
 mod forward;
 mod fragment;
+mod fragmentation;
 mod handover;
 mod icmp_error;
 mod neighbour;

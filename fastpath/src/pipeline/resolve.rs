@@ -6,7 +6,8 @@
 
 use super::answer::Answer;
 use super::brief::Brief;
-use super::forward::{apply, fits};
+use super::forward::apply;
+use super::fragmentation::Fit;
 use super::run::{Context, Pipeline, addresses};
 use super::service::{frontend_key, translate};
 use super::{Egress, WorkerCounter};
@@ -65,7 +66,7 @@ impl Pipeline {
                 let entry = self.tracker.entry(number);
                 entry.note(&self.tracker.entry(number.peer()), &shown, context.now.ticks());
                 match apply(&mut frame, &brief, &entry, &adjacency) {
-                    true => egress.send(adjacency.port, frame),
+                    true => self.send(frame, &brief, &adjacency, egress),
                     false => egress.drop_frame(DropReason::Truncated, frame),
                 }
             }
@@ -115,7 +116,7 @@ impl Pipeline {
         Ok(number)
     }
 
-    /// Whether the packet itself may go the flow's way: it has a hop left and fits.
+    /// Whether the packet itself may go the flow's way: it has a hop left and fits, whole or in parts.
     fn admit<F: Frame>(
         &self,
         context: &Context<'_>,
@@ -128,7 +129,7 @@ impl Pipeline {
         if parsed.ttl <= 1 {
             return Err(Refusal::Answer(Answer::TIME_EXCEEDED, DropReason::TtlExceeded));
         }
-        if parsed.ip_total > u32::from(adjacency.mtu) && !fits(frame, &Brief::of(parsed), adjacency.mtu) {
+        if Fit::of(frame, &Brief::of(parsed), adjacency.mtu) == Fit::Never {
             return Err(Refusal::Answer(Answer::too_big(adjacency.mtu), DropReason::TooBig));
         }
         Ok(*adjacency)

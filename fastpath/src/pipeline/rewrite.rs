@@ -61,32 +61,38 @@ fn rewrite_l4(
     all: Delta,
     checksum: Checksum,
 ) -> bool {
+    if packet.kind == L4Kind::Udp {
+        let Some(udp) = l4.first_chunk_mut::<8>() else { return false };
+        udp[..4].copy_from_slice(&new_ports.to_be_bytes());
+        let field = [udp[6], udp[7]];
+        [udp[6], udp[7]] = match checksum {
+            Checksum::Partial { .. } => addresses.apply_partial(field),
+            _ => all.apply_udp(field),
+        };
+        return true;
+    }
+    if packet.kind == L4Kind::Tcp {
+        let Some(tcp) = l4.first_chunk_mut::<20>() else { return false };
+        tcp[..4].copy_from_slice(&new_ports.to_be_bytes());
+        let field = [tcp[16], tcp[17]];
+        [tcp[16], tcp[17]] = match checksum {
+            Checksum::Partial { .. } => addresses.apply_partial(field),
+            _ => all.apply(field),
+        };
+        return true;
+    }
+    rewrite_rare(l4, packet, new_ports, addresses)
+}
+
+/// The protocols that few packets have.
+#[cold]
+fn rewrite_rare(l4: &mut [u8], packet: &Brief, new_ports: u32, addresses: Delta) -> bool {
     match packet.kind {
-        L4Kind::Udp => {
-            let Some(udp) = l4.first_chunk_mut::<8>() else { return false };
-            udp[..4].copy_from_slice(&new_ports.to_be_bytes());
-            let field = [udp[6], udp[7]];
-            [udp[6], udp[7]] = match checksum {
-                Checksum::Partial { .. } => addresses.apply_partial(field),
-                _ => all.apply_udp(field),
-            };
-            true
-        }
-        L4Kind::Tcp => {
-            let Some(tcp) = l4.first_chunk_mut::<20>() else { return false };
-            tcp[..4].copy_from_slice(&new_ports.to_be_bytes());
-            let field = [tcp[16], tcp[17]];
-            [tcp[16], tcp[17]] = match checksum {
-                Checksum::Partial { .. } => addresses.apply_partial(field),
-                _ => all.apply(field),
-            };
-            true
-        }
         L4Kind::Sctp => rewrite_sctp(l4, packet, new_ports),
         // ICMP has no pseudo-header: addresses are not in its checksum; ICMPv6 has.
         L4Kind::IcmpEcho(_) if packet.v6 => rewrite_echo(l4, new_ports, addresses),
         L4Kind::IcmpEcho(_) => rewrite_echo(l4, new_ports, Delta::NONE),
-        L4Kind::IcmpError | L4Kind::IcmpOther | L4Kind::Fragment | L4Kind::Other => true,
+        _ => true,
     }
 }
 

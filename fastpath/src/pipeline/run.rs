@@ -1,7 +1,7 @@
 //! The order of the stages for a burst.
 
 use super::brief::Brief;
-use super::classify::{Step, classify};
+use super::classify::{Expected, Step, classify, common};
 use super::forward::established;
 use super::rate::RateLimit;
 use super::warm::warm;
@@ -10,7 +10,7 @@ use crate::conntrack::{AffinityTable, EntryRef, FlowTable, FlowView, KeyWords, T
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
 use crate::tables::{Address, Adjacency, PortInfo, TableSet};
-use crate::wire::parse::{Addresses, Class, ParseError, Parsed, parse};
+use crate::wire::parse::{Addresses, Class, Common, ParseError, Parsed, parse};
 
 /// ICMP errors a second and worker, and how many at once: Linux's defaults are `icmp_msgs_per_sec` 1000 and
 /// `icmp_msgs_burst` 50 for a whole host.
@@ -66,6 +66,18 @@ impl Slot {
 }
 
 impl Slot {
+    /// Notes a packet whose flow is to be looked up; the index bucket is on its way.
+    #[inline(always)]
+    fn fill(&mut self, words: &KeyWords, brief: Brief, flows: &FlowView<'_>) {
+        self.hash = words.hash(flows.secret());
+        self.tuple = words.tuple_word();
+        if let KeyWords::V4 { addresses, .. } = words {
+            self.addresses = *addresses;
+        }
+        self.brief = brief;
+        flows.prefetch(self.hash);
+    }
+
     /// Whether this is a packet of a flow that is not in the table, as far as is known by now.
     pub(super) fn is_new(&self) -> bool {
         self.guess.is_none() && matches!(self.step, Step::Flow)
@@ -191,20 +203,21 @@ fn classify_burst<F: Frame>(
     burst: &Burst<F>,
     slots: &mut Slots,
 ) {
+    let expected = Expected::of(context.port, &context.tables.gateway);
     burst.iter().take(PREFETCH_AHEAD).for_each(Frame::prefetch);
     for (index, (frame, slot)) in burst.iter().zip(slots).enumerate() {
         if let Some(ahead) = burst.get(index + PREFETCH_AHEAD) {
             ahead.prefetch();
         }
+        if let Some(packet) = common(frame, &expected)
+            && let Some(words) = common_words(frame.head(), &packet)
+        {
+            slot.fill(&words, Brief::of_common(&packet), flows);
+            slot.step = Step::Flow;
+            continue;
+        }
         slot.step = classify(frame, context.port, &context.tables.gateway, |parsed| {
-            let words = key_words(parsed);
-            slot.hash = words.hash(flows.secret());
-            slot.tuple = words.tuple_word();
-            if let KeyWords::V4 { addresses, .. } = words {
-                slot.addresses = addresses;
-            }
-            slot.brief = Brief::of(parsed);
-            flows.prefetch(slot.hash);
+            slot.fill(&key_words(parsed), Brief::of(parsed), flows);
         });
     }
 }
@@ -236,13 +249,7 @@ fn known<F: Frame>(
     let guess = slot.guess?;
     let entry = flows.entry(guess);
     let words = if slot.brief.v6 {
-        let bytes: &[u8; 32] = frame.head().get(22..)?.first_chunk()?;
-        let half = |at: usize| {
-            let mut half = [0; 8];
-            half.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_be_bytes(half)
-        };
-        KeyWords::V6 { addresses: [[half(0), half(8)], [half(16), half(24)]], tuple: slot.tuple }
+        KeyWords::V6 { addresses: addresses_v6(frame.head())?, tuple: slot.tuple }
     } else {
         KeyWords::V4 { addresses: slot.addresses, tuple: slot.tuple }
     };
@@ -250,6 +257,30 @@ fn known<F: Frame>(
         return None;
     }
     established(context, flows, frame, &slot.brief, &entry, guess)
+}
+
+/// Source and destination of an untagged IPv6 packet, each as upper and lower half.
+#[inline(always)]
+fn addresses_v6(head: &[u8]) -> Option<[[u64; 2]; 2]> {
+    let bytes: &[u8; 32] = head.get(22..)?.first_chunk()?;
+    let half = |at: usize| {
+        let mut half = [0; 8];
+        half.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_be_bytes(half)
+    };
+    Some([[half(0), half(8)], [half(16), half(24)]])
+}
+
+/// The flow table's key of a packet of the common kind.
+#[inline(always)]
+fn common_words(head: &[u8], packet: &Common) -> Option<KeyWords> {
+    let (l4, kind) = (&packet.l4, u8::from(packet.v6) << 1);
+    let tuple = KeyWords::tuple(l4.source_port, l4.destination_port, l4.protocol.0, kind);
+    if packet.v6 {
+        return Some(KeyWords::V6 { addresses: addresses_v6(head)?, tuple });
+    }
+    let addresses = u64::from_be_bytes(*head.get(26..)?.first_chunk()?);
+    Some(KeyWords::V4 { addresses, tuple })
 }
 
 /// The flow table's key of a packet.

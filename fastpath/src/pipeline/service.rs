@@ -10,7 +10,9 @@ use super::run::Context;
 use super::trace::{Notes, TraceStep};
 use crate::conntrack::{AffinityTable, FlowKey};
 use crate::port::DropReason;
-use crate::tables::{Backend, Frontend, FrontendKey, Pool, ServiceId, TableSet, WhenEmpty};
+use crate::tables::{
+    Address, Backend, Frontend, FrontendKey, Masquerade, Pool, PortRole, Route, ServiceId, TableSet, WhenEmpty,
+};
 use crate::wire::parse::{L4Kind, Parsed};
 
 /// Where a flow goes.
@@ -68,7 +70,7 @@ pub(super) fn translate(
     let masqueraded = hairpin || frontend.masquerades(origin);
     let mut target = toward(key, backend, frontend);
     if masqueraded {
-        let address = masquerade_address(context.tables, key);
+        let address = masquerade_address(context.tables, key, backend);
         notes.note(TraceStep::Masqueraded { address, hairpin });
         target.rewritten.source = address;
         target.masqueraded = true;
@@ -98,8 +100,20 @@ fn toward(key: &FlowKey, backend: &Backend, frontend: &Frontend) -> Target {
     }
 }
 
-fn masquerade_address(tables: &TableSet, key: &FlowKey) -> crate::tables::Address {
-    tables.masquerade.address(key.source.is_v4(), &tables.gateway)
+/// The node's address; toward the node itself, which takes no packet from its own address off a wire, its pods' gateway's.
+fn masquerade_address(tables: &TableSet, key: &FlowKey, backend: &Backend) -> Address {
+    let is_v4 = key.source.is_v4();
+    match leads_to_host(tables, backend.address) {
+        true => Masquerade::default().address(is_v4, &tables.gateway),
+        false => tables.masquerade.address(is_v4, &tables.gateway),
+    }
+}
+
+/// Whether an address is one of this node's that its own network stack has.
+fn leads_to_host(tables: &TableSet, address: Address) -> bool {
+    let Some(Route::Via(id)) = tables.routes.lookup(address) else { return false };
+    let port = tables.routes.adjacency(id).and_then(|to| tables.ports.get(to.port));
+    port.is_some_and(|port| port.role == PortRole::Host)
 }
 
 /// Nobody serves this: the sender learns it at once.

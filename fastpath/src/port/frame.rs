@@ -36,6 +36,14 @@ pub trait Frame: Sized + Send {
     /// Cuts the frame down to `len` bytes in all; does nothing when it is not longer.
     fn truncate(&mut self, len: usize);
 
+    /// A new frame, of `headers` and of `len` bytes of this one from its byte `from` on, without offload state. Nothing when
+    /// there is no memory, or this frame is shorter.
+    fn piece(&self, headers: &[u8], from: usize, len: usize) -> Option<Self>;
+
+    /// Completes a checksum that the offload state leaves open, and clears that state. False when the field is not in the
+    /// head.
+    fn complete_checksum(&mut self) -> bool;
+
     /// Asks the CPU for the head's first line, ahead of [`head`](Frame::head). A hint: may do nothing.
     fn prefetch(&self) {}
 }

@@ -1,6 +1,7 @@
 //! Frames in plain memory and a queue of them, for tests, benchmarks and fuzzing.
 
-use super::{Burst, Frame, Offload, PortQueue};
+use super::{Burst, Checksum, Frame, Offload, PortQueue};
+use crate::wire::Sum;
 use std::collections::VecDeque;
 
 /// Bytes that a [`BufferFrame`] keeps free before the packet: as much as an mbuf does (`RTE_PKTMBUF_HEADROOM`).
@@ -98,6 +99,25 @@ impl Frame for BufferFrame {
 
     fn truncate(&mut self, len: usize) {
         self.0.end = self.0.end.min(self.0.start + len);
+    }
+
+    fn piece(&self, headers: &[u8], from: usize, len: usize) -> Option<Self> {
+        let part = self.head().get(from..from.checked_add(len)?)?;
+        Some(BufferFrame::new(&[headers, part].concat()))
+    }
+
+    fn complete_checksum(&mut self) -> bool {
+        let Checksum::Partial { start, offset } = self.offload().checksum else { return true };
+        self.set_offload(Offload::NONE);
+        let Some(layer) = self.head_mut().get_mut(usize::from(start)..) else { return false };
+        // UDP says "none" by zero, and sends zero as its other form.
+        let sum = Sum::of(layer);
+        let checksum = if offset == 6 { sum.checksum_udp() } else { sum.checksum() };
+        let at = usize::from(offset);
+        layer.get_mut(at..at + 2).is_some_and(|field| {
+            field.copy_from_slice(&checksum);
+            true
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod atomics;
 mod counters;
+mod halves;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod prefetch;
@@ -18,6 +19,7 @@ mod snapshot;
 mod tests;
 
 pub use counters::Counters;
+pub use halves::upper_halves_equal;
 pub use prefetch::prefetch;
 pub use quiescence::{Domain, Epoch, Reader};
 pub use region::Region;

@@ -4,11 +4,13 @@
 //! is dropped. The straight line is IPv4 without options and IPv6 without extension headers; everything else
 //! (tags, options, fragments) is out of line.
 
+mod common;
 mod outcome;
 #[cfg(test)]
 mod tests;
 mod transport;
 
+pub use common::{Common, CommonL4};
 pub use outcome::{Addresses, Class, Family, IcmpEcho, L4Kind, Layer, ParseError, Parsed};
 
 use core::net::{Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,6 @@
 //! The parser against etherparse, against damage, and case by case.
 
+mod common;
 mod damage;
 mod oracle;
 
