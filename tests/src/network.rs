@@ -6,7 +6,6 @@ use crate::pod::{Family, Kind, Place, Pod};
 use crate::traffic::ping;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -167,11 +166,6 @@ impl Network {
         addresses.map(|address| EndpointSpec::ready(address, NODE)).collect()
     }
 
-    /// Writes pods as the endpoints of a service and does not wait.
-    pub fn set_endpoints_of(&self, spec: &ServiceSpec, pods: &[usize]) {
-        self.manifests().endpoints_as(spec, &self.endpoints(pods));
-    }
-
     /// Changes manifests and waits until the daemon has them all in its tables.
     pub fn apply(&self, change: impl FnOnce(&Manifests)) {
         change(self.manifests());
@@ -201,21 +195,7 @@ impl Network {
 
     /// Replaces the endpoints of a service and waits until the daemon uses them.
     pub fn set_endpoints(&self, spec: &ServiceSpec, pods: &[usize]) {
-        let backends: Vec<IpAddr> = pods.iter().flat_map(|at| self.pods[*at].addresses()).collect();
-        self.manifests().endpoints(spec, NODE, &backends);
-        let path = millrace_api::path::service(crate::manifest::NAMESPACE, &spec.name);
-        eventually("the service's endpoints", Duration::from_secs(10), || {
-            let Ok(service) = self.daemon().client().get::<millrace_api::Service>(&path) else {
-                return false;
-            };
-            let frontends = service.ports.iter().map(|port| port.frontends.len()).sum::<usize>();
-            frontends == spec.ports.len() * spec.cluster_ips.len()
-                && service.ports.iter().all(|port| {
-                    let usable = port.endpoints.iter().filter(|endpoint| endpoint.usable);
-                    let usable: BTreeSet<IpAddr> = usable.map(|endpoint| endpoint.address).collect();
-                    usable == backends.iter().copied().collect()
-                })
-        });
+        self.apply(|manifests| manifests.endpoints_as(spec, &self.endpoints(pods)));
     }
 
     /// Ends everything and checks that the daemon leaves nothing, in the pods neither.

@@ -43,7 +43,7 @@ fn serve(network: &Network, seconds: Option<u32>) {
 fn start() -> (Network, Vec<Echo>) {
     let network = Network::with_world(&KINDS, Kind::AfXdp);
     let servers = network.pods().iter().map(|pod| Echo::start(pod, TARGET)).collect();
-    network.set_endpoints_of(&service(), &BACKENDS);
+    network.set_endpoints(&service(), &BACKENDS);
     (network, servers)
 }
 

@@ -298,7 +298,7 @@ fn ports_of_a_service_come_and_go() {
 fn a_service_of_another_proxy_is_left_alone_from_the_moment_it_says_so() {
     let network = Network::with_world(&KINDS[..2], Kind::AfXdp);
     let _servers = servers(&network);
-    network.set_endpoints_of(&service(), &[1]);
+    network.set_endpoints(&service(), &[1]);
     let labelled = |labels: Value| {
         network.apply(|manifests| {
             manifests.service_with(&service(), |service| {
@@ -344,13 +344,19 @@ fn a_service_that_becomes_headless_has_no_address_any_more() {
 
 #[test]
 fn a_udp_client_with_one_socket_is_served_as_soon_as_there_are_endpoints() {
-    let network = Network::with_world(&KINDS, Kind::AfXdp);
+    let mut network = Network::with_world(&KINDS, Kind::AfXdp);
+    network.add_host();
     let _servers = servers(&network);
     network.manifests().service_with(&service(), |service| expose(service, "NodePort", NODE_PORT));
     set(&network, &[]);
     for family in Family::BOTH {
-        let clients = [(network.pod(0), at_service(family)), (network.world(), at_node(family))]
-            .map(|(from, to)| UdpClient::open(from, to).unwrap());
+        let clients = [
+            (network.pod(0), at_service(family)),
+            (network.pod(0), at_node(family)),
+            (network.world(), at_node(family)),
+            (network.host(), at_service(family)),
+        ]
+        .map(|(from, to)| UdpClient::open(from, to).unwrap());
         set(&network, &[]);
         for client in &clients {
             let error = client.ask().unwrap_err();

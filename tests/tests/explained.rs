@@ -171,6 +171,9 @@ fn a_trace_follows_session_affinity() {
     network.stop();
 }
 
+/// Endpoints, and whom of them nobody meets for which reason.
+type Situation<'a> = (Vec<EndpointSpec>, &'a [(&'a str, &'a str)]);
+
 /// The endpoints of TCP that a service is shown with, by the pods' names, and why the others are not used.
 fn shown(network: &Network) -> (BTreeSet<String>, Vec<(String, String)>) {
     let service = network.daemon().cli_json(&["service", "show", "test/web"]);
@@ -200,7 +203,7 @@ fn a_service_is_shown_with_the_endpoints_that_answer_and_why_others_do_not() {
     let hinted = |at: usize, zone: &str| {
         network.endpoints(&[at]).into_iter().map(|spec| spec.hinted("forZones", &[zone])).collect::<Vec<_>>()
     };
-    let situations: [(Vec<EndpointSpec>, &[(&str, &str)]); 4] = [
+    let situations: [Situation<'_>; 4] = [
         (network.endpoints(&[1, 2, 3]), &[]),
         (
             [

@@ -45,7 +45,7 @@ fn external_ips_answer_the_world_and_pods_by_every_protocol() {
     let network = Network::with_world(&Kind::ALL, Kind::AfXdp);
     let pod = network.pod(1);
     let (_usual, _sctp) = (Echo::start(pod, TARGET), serve_sctp(pod, TARGET));
-    network.set_endpoints_of(&service(), &[1]);
+    network.set_endpoints(&service(), &[1]);
     change(&network, |service| service["spec"]["externalIPs"] = json!(EXTERNAL));
     for family in Family::BOTH {
         for protocol in Protocol::ALL {
@@ -75,7 +75,7 @@ fn external_ips_answer_the_world_and_pods_by_every_protocol() {
 fn other_ports_of_an_external_ip_go_where_its_owner_is() {
     let network = Network::with_world(&[Kind::Tap], Kind::AfXdp);
     let _server = Echo::start(network.pod(0), TARGET);
-    network.set_endpoints_of(&service(), &[0]);
+    network.set_endpoints(&service(), &[0]);
     change(&network, |service| service["spec"]["externalIPs"] = json!(EXTERNAL));
     EXTERNAL.iter().for_each(|ip| network.world().add_address(ip.parse().unwrap()));
     let _owner = Echo::start(network.world(), 4444);
@@ -90,7 +90,7 @@ fn other_ports_of_an_external_ip_go_where_its_owner_is() {
 fn load_balancer_addresses_answer_here_unless_their_traffic_passes_a_proxy_first() {
     let network = Network::with_world(&[Kind::AfXdp, Kind::Tap], Kind::AfXdp);
     let _server = Echo::start(network.pod(1), TARGET);
-    network.set_endpoints_of(&service(), &[1]);
+    network.set_endpoints(&service(), &[1]);
     for mode in [json!("VIP"), Value::Null] {
         change(&network, |service| {
             balanced(service);
@@ -126,7 +126,7 @@ fn load_balancer_addresses_answer_here_unless_their_traffic_passes_a_proxy_first
 fn source_ranges_admit_whom_they_name_at_load_balancer_addresses_alone() {
     let network = Network::with_world(&[Kind::AfXdp, Kind::Tap], Kind::Tap);
     let _server = Echo::start(network.pod(1), TARGET);
-    network.set_endpoints_of(&service(), &[1]);
+    network.set_endpoints(&service(), &[1]);
     let friend: [IpAddr; 2] = ["198.51.100.8".parse().unwrap(), "2001:db8:ffff::8".parse().unwrap()];
     friend.iter().for_each(|address| network.world().add_address(*address));
     let ranges = |ranges: Value| {
@@ -166,7 +166,7 @@ fn source_ranges_admit_whom_they_name_at_load_balancer_addresses_alone() {
 fn a_range_that_shuts_a_client_out_holds_for_its_next_connection() {
     let network = Network::with_world(&[Kind::AfXdp], Kind::Tap);
     let _server = Echo::start(network.pod(0), TARGET);
-    network.set_endpoints_of(&service(), &[0]);
+    network.set_endpoints(&service(), &[0]);
     change(&network, balanced);
     let mut talk = Conversation::open(network.world(), at(BALANCER, Family::V4)).unwrap();
     change(&network, |service| {
@@ -182,7 +182,7 @@ fn a_range_that_shuts_a_client_out_holds_for_its_next_connection() {
 fn a_service_that_changes_its_type_comes_and_goes_where_the_type_says_and_connections_stay() {
     let network = Network::with_world(&[Kind::AfXdp, Kind::Tap], Kind::AfXdp);
     let _server = Echo::start(network.pod(1), TARGET);
-    network.set_endpoints_of(&service(), &[1]);
+    network.set_endpoints(&service(), &[1]);
     let mut talks = Vec::new();
     let open = |talks: &mut Vec<Conversation>, from, to| {
         let talk = Conversation::open(from, to).unwrap();

@@ -1,7 +1,9 @@
 //! A virtual machine's kernel driver as the peer of a vhost-user port.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use millrace_tests::{Card, Echo, Family, Guest, Kind, Network, ServiceSpec, eventually, ping, ping_sizes};
+use millrace_tests::{
+    Card, Echo, Family, Guest, Kind, Network, ServiceSpec, eventually, expose, ping, ping_sizes,
+};
 use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,7 +15,7 @@ fn addresses() -> (IpAddr, IpAddr) {
 }
 
 fn with_guest(card: Card, check: impl FnOnce(&Network, &mut Guest)) {
-    let network = Network::start(&[Kind::AfXdp, Kind::Tap]);
+    let network = Network::with_world(&[Kind::AfXdp, Kind::Tap], Kind::AfXdp);
     let socket = network.daemon().room().join("guest.vhost");
     let (ipv4, ipv6) = addresses();
     network.daemon().add_port(&json!({"name": "guest", "kind": "vhost-user", "mac": MAC,
@@ -99,8 +101,10 @@ fn a_guest_is_client_and_backend_of_a_service() {
     with_guest(Card { packed: false, offloads: true }, |network, guest| {
         let spec = ServiceSpec::numbered("web", 10, 80, 8080);
         let (ipv4, ipv6) = addresses();
-        network.manifests().service(&spec);
-        network.manifests().endpoints(&spec, "test-node", &[ipv4, ipv6]);
+        network.apply(|manifests| {
+            manifests.service_with(&spec, |service| expose(service, "NodePort", 30_080));
+            manifests.endpoints(&spec, Network::node_name(), &[ipv4, ipv6]);
+        });
         guest.must("httpd -p 8080 -h /www");
         let page = guest.must("cat /www/index.html");
         for host in ["10.96.0.10", "[fd00:96::a]"] {
@@ -109,11 +113,28 @@ fn a_guest_is_client_and_backend_of_a_service() {
                 output.success && output.stdout.trim() == page.trim()
             });
         }
+        let node = Family::BOTH.map(Network::node_address);
+        for [url, host, port] in [
+            [format!("http://{}:30080/", node[0]), node[0].to_string(), "30080".to_owned()],
+            [format!("http://[{}]:30080/", node[1]), node[1].to_string(), "30080".to_owned()],
+            ["http://10.96.0.10/".to_owned(), "10.96.0.10".to_owned(), "80".to_owned()],
+            ["http://[fd00:96::a]/".to_owned(), "fd00:96::a".to_owned(), "80".to_owned()],
+        ] {
+            let fetched = network.world().netns().must(&["curl", "-sfg", "-m5", &url]);
+            assert_eq!(fetched.trim(), page.trim(), "the world from the guest by {url}");
+            // Through the service to itself.
+            let request = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n'";
+            let fetched = guest.must(&format!("{request} | nc -w 5 {host} {port} | tail -n 1"));
+            assert_eq!(Some(fetched.trim()), page.trim().lines().last(), "the guest from itself by {url}");
+        }
         let _server = Echo::start(network.pod(1), 8080);
         network.set_endpoints(&spec, &[1]);
-        for host in ["10.96.0.10", "fd00:96::a"] {
-            let said = guest.must(&format!("echo hello | nc -w 3 {host} 80 | head -n 1"));
-            assert_eq!(said.trim(), "b");
+        for (host, port) in
+            [("10.96.0.10", 80), ("fd00:96::a", 80), ("192.0.2.1", 30_080), ("2001:db8::1", 30_080)]
+        {
+            let said = guest.must(&format!("echo hello | nc -w 3 {host} {port} | head -n 1"));
+            let own = if host.contains(':') { format!("b [{ipv6}]:") } else { format!("b {ipv4}:") };
+            assert!(said.starts_with(&own), "{host}: {said}");
         }
     });
 }

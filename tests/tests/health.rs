@@ -87,7 +87,7 @@ fn a_load_balancer_is_told_whether_the_node_has_endpoints() {
 #[test]
 fn health_checks_come_and_go_with_their_services() {
     let network = start(&[Kind::Tap]);
-    network.set_endpoints_of(&service(), &[0]);
+    network.set_endpoints(&service(), &[0]);
     let closed = |port: u16| {
         eventually("no health check", SOON, || {
             Family::BOTH.iter().all(|family| get(&network, *family, port, "/").is_none())
@@ -136,7 +136,7 @@ fn a_health_check_whose_port_is_taken_is_reported_and_opened_later() {
     let network = start(&[Kind::Tap]);
     let squatter =
         network.daemon().netns().within(|| std::net::TcpListener::bind(("::", CHECK_PORT)).unwrap());
-    network.set_endpoints_of(&service(), &[0]);
+    network.set_endpoints(&service(), &[0]);
     network.apply(|manifests| manifests.service_with(&service(), balanced));
     let errors = || network.daemon().cli(&["errors"]).stdout;
     eventually("the port is reported", SOON, || errors().contains(&CHECK_PORT.to_string()));
