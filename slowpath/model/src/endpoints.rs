@@ -35,9 +35,10 @@ impl Conditions {
         self.ready || self.serving
     }
 
-    /// Of two mentions of one endpoint the better counts.
-    pub(crate) fn rank(self) -> u8 {
-        u8::from(self.ready) << 2 | u8::from(self.serving) << 1 | u8::from(!self.terminating)
+    /// Of two mentions of one endpoint the higher counts. A pod that runs comes before one that ends: it has the address of
+    /// that one already (`pkg/proxy/endpointslicecache.go`). Then the better one counts.
+    pub(crate) fn rank(self) -> (bool, bool, bool) {
+        (!self.terminating, self.ready, self.serving)
     }
 }
 

@@ -96,8 +96,8 @@ pub(crate) fn mentions<'a>(
     })
 }
 
-/// The endpoints of a service port, both families, each once. Of several mentions the best conditions count, then
-/// the first slice by name.
+/// The endpoints of a service port, both families, each once. Of several mentions the one with the highest
+/// [rank](crate::Conditions::rank) counts, then the first slice by name.
 pub(crate) fn counted<'a>(
     slices: &[&'a EndpointSlice],
     port: &ServicePort,

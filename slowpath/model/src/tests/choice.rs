@@ -19,6 +19,19 @@ fn several_slices_are_one_set_and_duplicates_count_once() {
 }
 
 #[test]
+fn a_pod_that_runs_counts_before_one_that_ends_at_the_same_address() {
+    let mut model = model();
+    let starting = Conditions { ready: false, serving: false, terminating: false };
+    model.apply(Object::Service(service(&["10.96.0.1"])));
+    for (name, conditions) in [("a", ENDING), ("b", starting)] {
+        model.apply(Object::EndpointSlice(slice(name, vec![endpoint("10.0.0.1", conditions)])));
+    }
+    assert!(backends(&model.compile(), "10.96.0.1").is_empty(), "the address is that of the new pod");
+    model.apply(Object::EndpointSlice(slice("b", vec![endpoint("10.0.0.1", ALL)])));
+    assert_eq!(backends(&model.compile(), "10.96.0.1"), ["10.0.0.1 8080"]);
+}
+
+#[test]
 fn ports_are_matched_by_name_and_protocol() {
     let mut model = model();
     let mut web = service(&["10.96.0.1"]);

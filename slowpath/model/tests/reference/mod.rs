@@ -81,7 +81,7 @@ pub(crate) fn expected(world: &World, packet: &Packet) -> Expected {
     }
     let outcome = |found: &Found| {
         let masqueraded =
-            is_masqueraded(world, packet, service, kind, found).then(|| node_address(world, packet));
+            is_masqueraded(world, packet, service, kind, found).then(|| node_address(world, packet, found));
         routed(world, (found.endpoint.address, found.port), masqueraded)
     };
     Expected { outcomes: set.iter().map(outcome).collect(), sticks: service.affinity_seconds.is_some() }
@@ -205,9 +205,9 @@ fn endpoints(world: &World, service: &Service, port: &ServicePort, v4: bool) -> 
             }
         }
     }
-    // Of several mentions the best counts, then the first.
+    // Of several mentions that of a pod that runs counts before that of one that ends, then the best, then the first.
     let merit = |found: &Found| {
-        (is_ready(&found.endpoint), is_serving(&found.endpoint), !is_terminating(&found.endpoint))
+        (!is_terminating(&found.endpoint), is_ready(&found.endpoint), is_serving(&found.endpoint))
     };
     let mut once: Vec<Found> = Vec::new();
     for found in all {
@@ -310,10 +310,12 @@ fn is_in_pod_range(world: &World, address: IpAddr) -> bool {
         .any(|range| range.contains(&address))
 }
 
-/// "Masqueraded with the node's address"; a node without one has its pods' gateway.
-fn node_address(world: &World, packet: &Packet) -> IpAddr {
+/// "Masqueraded with the node's address"; a node without one has its pods' gateway. So has one whose own network stack is
+/// the endpoint: a kernel takes no packet off a wire that comes from itself.
+fn node_address(world: &World, packet: &Packet, found: &Found) -> IpAddr {
     let v4 = packet.source.is_ipv4();
-    primary(world, v4).unwrap_or(World::gateway(v4))
+    let is_host = world.host_addresses.contains(&found.endpoint.address);
+    primary(world, v4).filter(|_| !is_host).unwrap_or(World::gateway(v4))
 }
 
 fn own_node(world: &World) -> Option<&Node> {
