@@ -1,7 +1,7 @@
 //! The internet checksum (RFC 1071) over frames of any number of segments.
 
 use crate::mbuf::{Mbuf, UDP_CHECKSUM};
-use millrace_fastpath::port::Frame;
+use millrace_fastpath::port::{Checksum, Frame, Offload};
 
 /// A one's complement sum in the making. Pieces may have any length: an odd one shifts those after it.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +67,15 @@ pub(crate) fn complete(frame: &mut Mbuf, start: u16, offset: u16) -> bool {
     let checksum = on_the_wire(sum.checksum(), offset);
     frame.head_mut()[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
     true
+}
+
+/// Completes the checksum that the frame's offload state leaves open, if it does. False when its field is not in the
+/// head.
+pub(crate) fn complete_now(frame: &mut Mbuf) -> bool {
+    let Checksum::Partial { start, offset } = frame.offload().checksum else { return true };
+    let done = complete(frame, start, offset);
+    frame.set_offload(Offload::NONE);
+    done
 }
 
 /// UDP says "none" by zero, and sends zero as its other form (RFC 768).

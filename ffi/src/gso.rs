@@ -139,7 +139,8 @@ fn segment(
     let mut done = 0;
     for index in 0..payload.div_ceil(size).max(1) {
         let bytes = size.min(payload - done);
-        let Some(mut piece) = copy_piece(&frame.head()[..layout.payload], &mut reader, bytes, pool) else {
+        let headers = &frame.head()[..layout.payload];
+        let Some(mut piece) = copy_piece(headers, &mut reader, bytes, || pool.alloc()) else {
             out.truncate(before);
             return Err(DropReason::NoBuffer);
         };
@@ -161,9 +162,23 @@ struct Position {
     last: bool,
 }
 
-/// Headers and the next `bytes` of payload in frames from `pool`.
-fn copy_piece(headers: &[u8], reader: &mut Reader<'_>, bytes: usize, pool: &Mempool) -> Option<Mbuf> {
-    let mut piece = pool.alloc()?;
+/// A frame of `headers` and `len` bytes of `frame` from `from` on, in buffers of the pool that `frame` came from. Nothing
+/// when that is empty, or `frame` shorter.
+pub(crate) fn piece(frame: &Mbuf, headers: &[u8], from: usize, len: usize) -> Option<Mbuf> {
+    if from.checked_add(len).is_none_or(|end| end > frame.total_len()) {
+        return None;
+    }
+    copy_piece(headers, &mut Reader::new(frame, from), len, || frame.another())
+}
+
+/// Headers and the next `bytes` of payload in frames that `alloc` gives.
+fn copy_piece(
+    headers: &[u8],
+    reader: &mut Reader<'_>,
+    bytes: usize,
+    alloc: impl Fn() -> Option<Mbuf>,
+) -> Option<Mbuf> {
+    let mut piece = alloc()?;
     if !piece.extend_from_slice(headers) {
         return None;
     }
@@ -171,7 +186,7 @@ fn copy_piece(headers: &[u8], reader: &mut Reader<'_>, bytes: usize, pool: &Memp
     while left > 0 {
         let room = piece.tailroom();
         if room == 0 {
-            piece.chain(pool.alloc()?).ok()?;
+            piece.chain(alloc()?).ok()?;
             if piece.tailroom() == 0 {
                 return None;
             }
@@ -262,11 +277,15 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `from` lies within the head.
-    fn new(frame: &'a Mbuf, from: usize) -> Self {
+    fn new(frame: &'a Mbuf, mut from: usize) -> Self {
         let mut segments = frame.segments();
-        let current = segments.next().and_then(|head| head.get(from..)).unwrap_or_default();
-        Reader { segments: Box::new(segments), current }
+        let mut current = segments.next().unwrap_or_default();
+        while from > current.len() {
+            from -= current.len();
+            let Some(next) = segments.next() else { break };
+            current = next;
+        }
+        Reader { segments: Box::new(segments), current: current.get(from..).unwrap_or_default() }
     }
 
     /// Fills `into`, as far as the frame goes.

@@ -289,3 +289,30 @@ fn frames_grow_and_shrink_like_plain_buffers() {
     }
     assert_eq!(pool.in_use(), 0);
 }
+
+#[test]
+fn pieces_of_a_frame_are_whole_however_it_is_cut_and_end_with_it() {
+    let (_serial, pool) = pool();
+    let bytes = payload(5000);
+    for cut in [5, 333, 2000] {
+        let frame = chained(pool, &bytes, 100, cut);
+        for (from, len) in [(0, 5000), (34, 1240), (99, 2), (100, 4000), (4999, 1), (5000, 0)] {
+            let piece = frame.piece(b"headers", from, len).unwrap();
+            assert_eq!(
+                piece.to_vec(),
+                [b"headers", &bytes[from..from + len]].concat(),
+                "{cut}: {from}+{len}"
+            );
+            assert_eq!(piece.offload(), Offload::NONE);
+        }
+        assert!(frame.piece(b"", 4999, 2).is_none());
+        assert!(frame.piece(b"", usize::MAX, 2).is_none());
+    }
+    for packet in ALL {
+        let mut frame = chained(pool, &packet.bytes(&payload(999)), 74, 64);
+        frame.set_offload(Offload { checksum: packet.partial(), gso: None });
+        assert!(frame.complete_checksum());
+        assert_eq!((frame.offload(), verified(&frame.to_vec())), (Offload::NONE, payload(999)));
+    }
+    assert_eq!(pool.in_use(), 0);
+}

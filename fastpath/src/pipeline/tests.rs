@@ -5,6 +5,7 @@ mod affinity;
 mod answers;
 mod established;
 mod fixture;
+mod fragmentation;
 mod fragments_and_errors;
 mod frontends;
 mod hostile;
