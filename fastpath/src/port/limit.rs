@@ -44,7 +44,8 @@ impl Limiter {
     pub fn new(bandwidth: Bandwidth) -> Self {
         let rate = bandwidth.bits_per_second.get();
         let byte_time = (8_000_000_000_u128 << FRACTION) / u128::from(rate);
-        let nanos = |bytes: u64| u64::try_from(u128::from(bytes) * byte_time >> FRACTION).unwrap_or(u64::MAX);
+        let nanos =
+            |bytes: u64| u64::try_from((u128::from(bytes) * byte_time) >> FRACTION).unwrap_or(u64::MAX);
         let bytes_in = |nanos: u64| (u128::from(nanos) * u128::from(rate) / 8_000_000_000) as u64;
         let burst = bandwidth.burst_bits.map_or(LONGEST_BURST, |bits| nanos(bits / 8));
         Limiter {
@@ -65,7 +66,7 @@ impl Limiter {
     /// Counts a frame of so many bytes that goes now.
     #[inline]
     pub fn count(&self, now: u64, bytes: u64) {
-        let time = u128::from(bytes) * u128::from(self.byte_time) >> (FRACTION - TIME_FRACTION);
+        let time = (u128::from(bytes) * u128::from(self.byte_time)) >> (FRACTION - TIME_FRACTION);
         let time = u64::try_from(time).unwrap_or(u64::MAX);
         let earliest = now.saturating_sub(self.burst_nanos) << TIME_FRACTION;
         let advance = |used: u64| Some(used.max(earliest).saturating_add(time));

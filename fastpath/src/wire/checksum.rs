@@ -154,7 +154,7 @@ impl Delta {
     /// A 16-bit field at an even offset: a port, an identifier.
     #[inline(always)]
     pub const fn of_u16(old: u16, new: u16) -> Delta {
-        Delta(carry((!old).to_be() as u32 + new.to_be() as u32))
+        Delta(add((!old).to_be(), new.to_be()))
     }
 
     /// A 32-bit field at an even offset.
@@ -179,7 +179,7 @@ impl Delta {
     /// Both changes at once.
     #[inline(always)]
     pub const fn join(self, other: Delta) -> Delta {
-        Delta(carry(self.0 as u32 + other.0 as u32))
+        Delta(add(self.0, other.0))
     }
 
     /// The change that takes this one back: what the replies of a translated flow need.
@@ -193,18 +193,17 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub const fn apply(self, field: [u8; 2]) -> [u8; 2] {
-        (!carry((!u16::from_ne_bytes(field)) as u32 + self.0 as u32)).to_ne_bytes()
+        (!add(!u16::from_ne_bytes(field), self.0)).to_ne_bytes()
     }
 
     /// The changed checksum of UDP: none stays none, and zero becomes all ones (RFC 768).
     #[inline(always)]
     #[must_use]
     pub const fn apply_udp(self, field: [u8; 2]) -> [u8; 2] {
-        match (field, self.apply(field)) {
-            ([0, 0], _) => [0, 0],
-            (_, [0, 0]) => [0xff, 0xff],
-            (_, changed) => changed,
-        }
+        let field = u16::from_ne_bytes(field);
+        let changed = !add(!field, self.0);
+        let changed = if changed == 0 { 0xffff } else { changed };
+        if field == 0 { [0, 0] } else { changed.to_ne_bytes() }
     }
 
     /// The changed field of a partial checksum, which holds the pseudo-header's sum, not complemented. Only what
@@ -212,14 +211,15 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub const fn apply_partial(self, field: [u8; 2]) -> [u8; 2] {
-        carry(u16::from_ne_bytes(field) as u32 + self.0 as u32).to_ne_bytes()
+        add(u16::from_ne_bytes(field), self.0).to_ne_bytes()
     }
 }
 
-/// Adds the carry back in: enough for the sum of two 16-bit numbers.
+/// The one's complement sum: the carry is added back in.
 #[inline(always)]
-const fn carry(sum: u32) -> u16 {
-    ((sum & 0xffff) + (sum >> 16)) as u16
+const fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
 }
 
 /// Adds the carries back in until 16 bits hold the sum. Zero only if `sum` is.
