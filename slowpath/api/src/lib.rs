@@ -40,8 +40,8 @@ mod trace;
 
 pub use attachments::{
     AddressSource, Attachment, AttachmentId, AttachmentList, AttachmentRequest, AttachmentStatus, Bandwidth,
-    ContainerId, DELETIONS_DIRECTORY, GarbageList, GarbageRequest, HostInterface, HostPort, InvalidContainerId,
-    PodIdentity, QueuedDeletion, Route, VhostUserFiles,
+    ContainerId, DELETIONS_DIRECTORY, GarbageList, GarbageRequest, HostInterface, HostPort,
+    InvalidContainerId, PodIdentity, QueuedDeletion, Route, VhostUserFiles,
 };
 pub use client::{Client, ClientError, HttpError};
 pub use drops::{DropCount, DropList};

@@ -93,7 +93,7 @@ fn wrong_fields_are_named_with_their_values() {
 #[test]
 fn what_only_an_addition_needs_only_an_addition_looks_at() {
     for (fields, named) in [
-        (json!({"port": "dpdk"}), "port"),
+        (json!({"port": "dpdk"}), "port: `dpdk` is not"),
         (json!({"port": "veth"}), "port: unknown variant `veth`"),
         (json!({"mtu": 1279}), "mtu: 1279"),
         (json!({"mtu": "big"}), "mtu"),

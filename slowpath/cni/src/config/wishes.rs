@@ -6,7 +6,7 @@ use crate::error::CniError;
 use crate::extra::Extra;
 use crate::result::{Dns, RouteEntry};
 use millrace_api::{Bandwidth, HostPort, Route};
-use millrace_config::{MacAddr, Mtu, PortKind};
+use millrace_config::{ContainerPortKind, MacAddr, Mtu, PortKind};
 use serde::Deserialize;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -92,12 +92,7 @@ fn refuse_masquerading(config: &NetworkConfig) -> Result<(), CniError> {
 }
 
 fn kind(config: &NetworkConfig) -> Result<Option<PortKind>, CniError> {
-    match config.field("port")? {
-        Some(PortKind::Dpdk) => {
-            Err(CniError::config("port", "a container's port cannot be of the kind dpdk"))
-        }
-        kind => Ok(kind),
-    }
+    Ok(config.field::<ContainerPortKind>("port")?.map(PortKind::from))
 }
 
 fn mtu(config: &NetworkConfig) -> Result<Option<Mtu>, CniError> {
