@@ -78,10 +78,14 @@ impl KeyWords {
     /// from the top down. The low 16 bits are left for the port that the flow comes in by.
     #[inline(always)]
     pub fn tuple(source_port: u16, destination_port: u16, protocol: u8, kind: u8) -> u64 {
-        u64::from(source_port) << 48
-            | u64::from(destination_port) << 32
-            | u64::from(protocol) << 24
-            | u64::from(kind) << 16
+        let ports = u32::from(source_port) << 16 | u32::from(destination_port);
+        KeyWords::tuple_of(ports, protocol, kind)
+    }
+
+    /// The same from both ports as one number, the source port in its upper half.
+    #[inline(always)]
+    pub fn tuple_of(ports: u32, protocol: u8, kind: u8) -> u64 {
+        u64::from(ports) << 32 | u64::from(protocol) << 24 | u64::from(kind) << 16
     }
 
     /// The word with ports, protocol and kind.

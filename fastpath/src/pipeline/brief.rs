@@ -1,7 +1,6 @@
 //! What forwarding needs to know of a packet's headers.
 
 use crate::conntrack::Shown;
-use crate::wire::IpProtocol;
 use crate::wire::parse::{Common, Family, L4Kind, Parsed};
 
 /// The part of [`Parsed`] that is kept for every packet of a burst. The IP header begins behind the Ethernet header:
@@ -15,26 +14,16 @@ pub(super) struct Brief {
     /// What layer 4 is.
     pub(super) kind: L4Kind,
     pub(super) v6: bool,
-    pub(super) protocol: IpProtocol,
     /// TTL or hop limit as it arrived.
     pub(super) ttl: u8,
-    pub(super) tcp_flags: u8,
     pub(super) first_fragment: bool,
 }
 
-const _: () = assert!(size_of::<Brief>() <= 16);
+const _: () = assert!(size_of::<Brief>() <= 12);
 
 impl Brief {
-    pub(super) const NONE: Brief = Brief {
-        ip_total: 0,
-        l4: 0,
-        kind: L4Kind::Other,
-        v6: false,
-        protocol: IpProtocol(0),
-        ttl: 0,
-        tcp_flags: 0,
-        first_fragment: false,
-    };
+    pub(super) const NONE: Brief =
+        Brief { ip_total: 0, l4: 0, kind: L4Kind::Other, v6: false, ttl: 0, first_fragment: false };
 
     #[inline(always)]
     pub(super) fn of_common(packet: &Common) -> Brief {
@@ -43,9 +32,7 @@ impl Brief {
             l4: packet.l4_offset(),
             kind: packet.l4.kind,
             v6: packet.v6,
-            protocol: packet.l4.protocol,
             ttl: packet.ttl,
-            tcp_flags: packet.l4.tcp_flags,
             first_fragment: false,
         }
     }
@@ -56,9 +43,7 @@ impl Brief {
             l4: parsed.l4,
             kind: parsed.kind,
             v6: parsed.family() == Family::V6,
-            protocol: parsed.protocol,
             ttl: parsed.ttl,
-            tcp_flags: parsed.tcp_flags,
             first_fragment: parsed.first_fragment,
         }
     }

@@ -275,7 +275,7 @@ fn addresses_v6(head: &[u8]) -> Option<[[u64; 2]; 2]> {
 #[inline(always)]
 fn common_words(head: &[u8], packet: &Common) -> Option<KeyWords> {
     let (l4, kind) = (&packet.l4, u8::from(packet.v6) << 1);
-    let tuple = KeyWords::tuple(l4.source_port, l4.destination_port, l4.protocol.0, kind);
+    let tuple = KeyWords::tuple_of(l4.ports, l4.protocol.0, kind);
     if packet.v6 {
         return Some(KeyWords::V6 { addresses: addresses_v6(head)?, tuple });
     }

@@ -11,7 +11,8 @@ use super::trace::{Notes, TraceStep};
 use crate::conntrack::{AffinityTable, FlowKey};
 use crate::port::DropReason;
 use crate::tables::{
-    Address, Backend, Frontend, FrontendKey, Masquerade, Pool, PortRole, Route, ServiceId, TableSet, WhenEmpty,
+    Address, Backend, Frontend, FrontendKey, Masquerade, Pool, PortRole, Route, ServiceId, TableSet,
+    WhenEmpty,
 };
 use crate::wire::parse::{L4Kind, Parsed};
 

@@ -52,7 +52,7 @@ fn flow_key<F: Frame>(frame: &F, slot: &Slot) -> Option<FlowKey> {
         destination,
         source_port: (slot.tuple >> 48) as u16,
         destination_port: (slot.tuple >> 32) as u16,
-        protocol: slot.brief.protocol.0,
+        protocol: (slot.tuple >> 24) as u8,
         fragment: false,
     })
 }

@@ -33,12 +33,8 @@ pub struct CommonL4 {
     pub kind: L4Kind,
     /// Its number.
     pub protocol: IpProtocol,
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port.
-    pub destination_port: u16,
-    /// TCP's flags, 0 with UDP.
-    pub tcp_flags: u8,
+    /// Source port in the upper half, destination port in the lower.
+    pub ports: u32,
 }
 
 impl Common {
@@ -46,10 +42,14 @@ impl Common {
     #[inline(always)]
     pub fn parse(head: &[u8], len: usize) -> Option<Common> {
         let start = head.first_chunk::<{ L4_V4 + udp::LEN }>()?;
-        match [start[12], start[13], start[14]] {
-            [0x08, 0x00, 0x45] => v4(start, head, len),
-            [0x86, 0xdd, first] if first >> 4 == 6 => v6(head, len),
-            _ => None,
+        // EtherType and the first byte of the IP header.
+        let kind = u32::from_be_bytes([0, start[12], start[13], start[14]]);
+        if kind == 0x0008_0045 {
+            v4(start, head, len)
+        } else if kind >> 4 == 0x0008_6dd6 {
+            v6(head, len)
+        } else {
+            None
         }
     }
 
@@ -91,11 +91,10 @@ fn v6(head: &[u8], len: usize) -> Option<Common> {
 #[inline(always)]
 fn layer4(protocol: IpProtocol, bytes: &[u8], len: u32) -> Option<CommonL4> {
     let header = bytes.first_chunk::<{ udp::LEN }>()?;
-    let ports = [header[0], header[1], header[2], header[3]].map(u16::from);
-    let (source_port, destination_port) = (ports[0] << 8 | ports[1], ports[2] << 8 | ports[3]);
+    let ports = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
     if protocol == IpProtocol::UDP {
         let stated = u32::from(u16::from_be_bytes([header[4], header[5]]));
-        let l4 = CommonL4 { kind: L4Kind::Udp, protocol, source_port, destination_port, tcp_flags: 0 };
+        let l4 = CommonL4 { kind: L4Kind::Udp, protocol, ports };
         return (stated >= udp::LEN as u32 && stated <= len).then_some(l4);
     }
     if protocol != IpProtocol::TCP {
@@ -103,6 +102,6 @@ fn layer4(protocol: IpProtocol, bytes: &[u8], len: u32) -> Option<CommonL4> {
     }
     let header = bytes.first_chunk::<{ tcp::LEN }>()?;
     let header_len = u32::from(header[12] >> 4) * 4;
-    let l4 = CommonL4 { kind: L4Kind::Tcp, protocol, source_port, destination_port, tcp_flags: header[13] };
+    let l4 = CommonL4 { kind: L4Kind::Tcp, protocol, ports };
     (header_len >= tcp::LEN as u32 && header_len <= len).then_some(l4)
 }

@@ -18,9 +18,7 @@ fn by_the_long_way(frame: &[u8], len: usize) -> Option<Common> {
         l4: CommonL4 {
             kind: parsed.kind,
             protocol: parsed.protocol,
-            source_port: parsed.source_port,
-            destination_port: parsed.destination_port,
-            tcp_flags: parsed.tcp_flags,
+            ports: u32::from(parsed.source_port) << 16 | u32::from(parsed.destination_port),
         },
     })
 }
