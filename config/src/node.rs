@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::cni::Cni;
 use crate::error::{ConfigError, InvalidValue};
 use crate::flow_table::FlowTable;
+use crate::host_leg::HostLeg;
 use crate::memory::Memory;
 use crate::names::{FilePrefix, NodeName};
 use crate::port::PortConfig;
@@ -84,6 +85,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Attachments of containers.
     pub cni: Cni,
+    /// How the host itself reaches pods and services.
+    pub host_leg: HostLeg,
     /// The MTU of ports that have none of their own.
     pub mtu: Mtu,
     /// How connections are spread over the endpoints of a service.
@@ -112,6 +115,7 @@ impl Default for Config {
             gateway: Gateway::default(),
             cluster: Cluster::default(),
             cni: Cni::default(),
+            host_leg: HostLeg::default(),
             mtu: Mtu::default(),
             load_balancing: LoadBalancing::default(),
             services: Services::default(),

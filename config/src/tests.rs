@@ -274,6 +274,14 @@ fn containers_get_a_kind_that_can_be_made_for_them_and_addresses_that_nobody_els
 }
 
 #[test]
+fn the_host_has_a_leg_unless_told_otherwise() {
+    assert_eq!(config("").host_leg, config("hostLeg: {interface: millrace0}").host_leg);
+    assert_eq!(config("hostLeg: none").host_leg, HostLeg::None);
+    refused("hostLeg: {interface: a/b}", &["hostLeg", "a/b"]);
+    refused("hostLeg: off-hand", &["hostLeg", "off-hand"]);
+}
+
+#[test]
 fn a_namespace_is_a_name_or_a_path() {
     let path = |netns: &str| netns.parse::<Netns>().unwrap().path();
     assert_eq!(path("pod-a"), Path::new("/run/netns/pod-a"));

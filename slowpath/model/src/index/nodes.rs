@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug)]
 pub(crate) struct NodeIndex {
     us: String,
+    /// This node's addresses while no object says which they are.
+    assumed: Vec<IpAddr>,
     pub(crate) nodes: BTreeMap<ObjectName, Node>,
     /// This node's addresses have changed.
     pub(crate) addresses_changed: bool,
@@ -27,7 +29,13 @@ pub(crate) struct Moved {
 impl NodeIndex {
     /// No node is known, and nothing that follows from that is in the tables.
     pub(crate) fn new(us: String) -> Self {
-        NodeIndex { us, nodes: BTreeMap::new(), addresses_changed: true, ranges_changed: true }
+        NodeIndex {
+            us,
+            assumed: Vec::new(),
+            nodes: BTreeMap::new(),
+            addresses_changed: true,
+            ranges_changed: true,
+        }
     }
 
     pub(crate) fn apply(&mut self, node: Node) -> Moved {
@@ -67,9 +75,26 @@ impl NodeIndex {
         self.nodes.get(&ObjectName::cluster_wide(self.us.clone()))
     }
 
-    /// This node's addresses, `InternalIP` before `ExternalIP`.
+    /// This node's addresses, `InternalIP` before `ExternalIP`; those that are assumed if its object names none.
     pub(crate) fn own_addresses(&self) -> &[IpAddr] {
+        let named = self.named_addresses();
+        if named.is_empty() { &self.assumed } else { named }
+    }
+
+    /// This node's addresses according to its object.
+    pub(crate) fn named_addresses(&self) -> &[IpAddr] {
         self.own().map_or(&[], |node| &node.addresses)
+    }
+
+    /// Sets what the node's addresses are while its object names none. True when that made a difference.
+    pub(crate) fn assume(&mut self, addresses: Vec<IpAddr>) -> bool {
+        if self.assumed == addresses {
+            return false;
+        }
+        self.assumed = addresses;
+        let moved = self.named_addresses().is_empty();
+        self.addresses_changed |= moved;
+        moved
     }
 
     /// This node's primary addresses: the first of each family.

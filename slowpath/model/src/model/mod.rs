@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{AddressSet, Balancing, Gateway, Masquerade, TableSet};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(crate) use services::{ClaimKey, Programmed, sets_of};
@@ -154,8 +155,7 @@ impl Model {
 
     /// Whether anything changed since the last compilation that tables may depend on.
     pub fn has_changes(&self) -> bool {
-        let nodes = self.nodes.addresses_changed || self.nodes.ranges_changed;
-        nodes || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
+        self.has_moved() || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
     }
 
     /// The tables for what is known now. The cost is that of what changed since the last time; the rest is shared
@@ -175,6 +175,28 @@ impl Model {
         }
         self.tables.version += 1;
         self.tables.clone()
+    }
+
+    /// Whether addresses of this node or ranges of pods changed since the last compilation.
+    pub fn has_moved(&self) -> bool {
+        self.nodes.addresses_changed || self.nodes.ranges_changed
+    }
+
+    /// This node's addresses according to its object, `InternalIP` before `ExternalIP`.
+    pub fn node_addresses(&self) -> &[IpAddr] {
+        self.nodes.named_addresses()
+    }
+
+    /// Sets what this node's addresses are while its object names none.
+    pub fn assume_node_addresses(&mut self, addresses: Vec<IpAddr>) {
+        if self.nodes.assume(addresses) {
+            self.follow_node(Moved { addresses: true, zone: false });
+        }
+    }
+
+    /// The ranges of pods' addresses: those configured, and those of all nodes.
+    pub fn pod_ranges(&self) -> impl Iterator<Item = IpNet> {
+        self.config.pod_ranges.iter().copied().chain(self.nodes.pod_ranges())
     }
 
     pub(crate) fn own_node(&self) -> Option<&Node> {
@@ -197,8 +219,7 @@ impl Model {
             self.tables.masquerade = Masquerade { ipv4, ipv6, ..self.tables.masquerade };
         }
         if std::mem::take(&mut self.nodes.ranges_changed) {
-            let ranges = self.config.pod_ranges.iter().copied().chain(self.nodes.pod_ranges());
-            self.tables.pod_ranges = Arc::new(AddressSet::new(ranges));
+            self.tables.pod_ranges = Arc::new(AddressSet::new(self.pod_ranges()));
         }
     }
 
