@@ -46,7 +46,11 @@ impl FlowMemory {
     /// [`FlowMemoryError`]: the kernel refused even ordinary memory.
     pub fn try_new(lines: usize, hugepages: bool) -> Result<FlowMemory, FlowMemoryError> {
         let bytes = (lines * size_of::<Line>()).max(1).next_multiple_of(HUGEPAGE);
-        let reserved = if hugepages { Mapping::try_new(bytes, libc::MAP_HUGETLB).ok() } else { None };
+        let reserved = if hugepages {
+            Mapping::try_new(bytes, libc::MAP_HUGETLB | libc::MAP_POPULATE).ok()
+        } else {
+            None
+        };
         let (mapping, hugepages) = match reserved {
             Some(mapping) => (mapping, true),
             None => {
