@@ -35,6 +35,8 @@ pub enum FrontendKind {
     ExternalIp,
     /// `status.loadBalancer.ingress[].ip`.
     LoadBalancer,
+    /// `spec.containers[].ports[].hostPort` of a pod of this node, at an address of this node.
+    HostPort,
 }
 
 impl FrontendKind {
@@ -45,6 +47,7 @@ impl FrontendKind {
             FrontendKind::NodePort => "NodePort",
             FrontendKind::ExternalIp => "ExternalIP",
             FrontendKind::LoadBalancer => "LoadBalancer",
+            FrontendKind::HostPort => "HostPort",
         }
     }
 }

@@ -21,10 +21,11 @@ mod view;
 pub use endpoints::{Choice, Conditions, Policy, Reason, choose};
 pub use health::{HealthCheck, WithoutLocal};
 pub use incoming::{Incoming, Seen};
-pub use model::{Model, ModelConfig};
+pub use model::{HostPort, Model, ModelConfig};
 pub use object::{
     AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,
-    ObjectName, Pod, PodPhase, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy, Transport,
+    ObjectName, Pod, PodPhase, PodPort, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
+    Transport,
 };
 pub use port::PortSpec;
 pub use view::{

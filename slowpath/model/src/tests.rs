@@ -4,6 +4,7 @@ mod contests;
 mod epoch;
 mod frontends;
 mod health;
+mod host_ports;
 mod places;
 mod views;
 
@@ -104,6 +105,7 @@ fn pod(pod: &str, ips: &[&str]) -> Pod {
         phase: PodPhase::Running,
         ips: ips.iter().map(|text| ip(text)).collect(),
         ports: vec![],
+        port: Default::default(),
     }
 }
 

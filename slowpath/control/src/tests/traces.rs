@@ -279,6 +279,7 @@ fn a_sender_takes_its_own_address_of_the_family_and_its_pods_first() {
         phase: PodPhase::Running,
         ips: vec!["10.0.9.9".parse().unwrap()],
         ports: vec![],
+        port: Default::default(),
     };
     lab.node.control.model().apply(Object::Pod(pod));
     lab.node.control.publish();

@@ -1,5 +1,6 @@
 //! The model: objects in, tables out.
 
+mod host_ports;
 mod routes;
 mod services;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use host_ports::HostPort;
 pub(crate) use services::{ClaimKey, Programmed, sets_of};
 
 /// What does not change while the model lives.
@@ -61,6 +63,7 @@ pub struct Model {
     pub(crate) nodes: NodeIndex,
     namespaces: BTreeMap<ObjectName, Namespace>,
     pub(crate) programmed: Programmed,
+    host_ports: host_ports::HostPorts,
     pub(crate) health: HealthChecks,
     pub(crate) incoming: Incoming,
     pub(crate) seen: Seen,
@@ -81,6 +84,7 @@ impl Model {
             nodes: NodeIndex::new(config.node.clone()),
             namespaces: BTreeMap::new(),
             programmed: Programmed::default(),
+            host_ports: host_ports::HostPorts::default(),
             health: HealthChecks::default(),
             incoming: Incoming::default(),
             seen: Seen::default(),
@@ -143,6 +147,7 @@ impl Model {
     /// Removes a port, if it is there.
     pub fn delete_port(&mut self, id: PortId) {
         self.addresses.delete_port(id);
+        self.forget_host_ports(id);
     }
 
     /// How many objects there are.
@@ -205,6 +210,9 @@ impl Model {
 
     /// Has the services looked at again whose tables depend on what has changed of this node.
     fn follow_node(&mut self, moved: Moved) {
+        if moved.addresses {
+            self.touch_host_ports();
+        }
         if moved.zone {
             self.services.touch(|_| true);
         } else if moved.addresses {

@@ -5,7 +5,7 @@ mod service;
 mod slice;
 mod topology;
 
-pub use pod::{ContainerPort, Pod, PodPhase};
+pub use pod::{ContainerPort, Pod, PodPhase, PodPort};
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficPolicy};
 pub use slice::{AddressFamily, Endpoint, EndpointSlice, SlicePort};
 pub use topology::{Namespace, Node};

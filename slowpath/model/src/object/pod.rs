@@ -20,6 +20,20 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// The ports that its containers declare.
     pub ports: Vec<ContainerPort>,
+    /// What it wants of its port on this node.
+    pub port: PodPort,
+}
+
+/// What a pod says of its port. The texts are those of annotations, and checked when the port is made: a wrong one
+/// concerns nobody else.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PodPort {
+    /// `metadata.uid`: a pod may be made anew under its name.
+    pub uid: Option<String>,
+    /// `millrace.io/port`.
+    pub kind: Option<String>,
+    /// `millrace.io/vhost-user-uid`.
+    pub vhost_user_uid: Option<String>,
 }
 
 impl Pod {

@@ -2,7 +2,12 @@
 
 use super::field::{self, FieldError, wrong};
 use k8s_openapi::api::core::v1;
-use millrace_model::{ContainerPort, Pod, PodPhase};
+use millrace_model::{ContainerPort, Pod, PodPhase, PodPort};
+
+/// The annotation that says how a pod's first interface is attached: `tap`, `af-xdp` or `vhost-user`.
+const PORT_KIND: &str = "millrace.io/port";
+/// The annotation that says which user owns the pod's vhost-user socket.
+const VHOST_USER_UID: &str = "millrace.io/vhost-user-uid";
 
 pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
     let name = field::namespaced(&pod.metadata)?;
@@ -17,6 +22,12 @@ pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
         ips.push(field::address(format!("status.podIPs[{index}].ip"), text)?);
     }
     field::one_a_family("status.podIPs", &ips)?;
+    let annotations = pod.metadata.annotations.unwrap_or_default();
+    let port = PodPort {
+        uid: pod.metadata.uid,
+        kind: annotations.get(PORT_KIND).cloned(),
+        vhost_user_uid: annotations.get(VHOST_USER_UID).cloned(),
+    };
     Ok(Pod {
         name,
         labels: pod.metadata.labels.unwrap_or_default(),
@@ -25,6 +36,7 @@ pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
         phase: phase(status.phase.as_deref())?,
         ips,
         ports: container_ports(&spec.containers)?,
+        port,
     })
 }
 

@@ -29,6 +29,8 @@ pub(super) fn precedence(kind: FrontendKind) -> u8 {
         FrontendKind::LoadBalancer => 1,
         FrontendKind::ExternalIp => 2,
         FrontendKind::NodePort => 3,
+        // Where kube-proxy and the portmap plugin meet, the former's chain is asked first.
+        FrontendKind::HostPort => 4,
     }
 }
 

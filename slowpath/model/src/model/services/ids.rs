@@ -25,7 +25,7 @@ impl Ids {
     }
 
     /// The id of a service port, from now on.
-    pub(super) fn claim(&mut self, name: ServicePortName) -> ServiceId {
+    pub(in crate::model) fn claim(&mut self, name: ServicePortName) -> ServiceId {
         if let Some(id) = self.get(&name) {
             return id;
         }

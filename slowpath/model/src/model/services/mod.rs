@@ -11,8 +11,9 @@ use crate::view::ServicePortName;
 use claims::Claims;
 use ids::Ids;
 use millrace_fastpath::tables::{Backend, Frontend, FrontendKey, Pool, Route, ServiceId, TableSet};
-use plan::{Plan, Planner};
-use sets::Sets;
+pub(super) use plan::Plan;
+use plan::Planner;
+pub(super) use sets::Sets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,6 +89,9 @@ impl Model {
     }
 
     fn plan(&mut self, name: &ObjectName, former: &Plan, node_addresses: &[IpAddr]) -> Plan {
+        if let Some(plan) = self.host_port_plan(name, former) {
+            return plan;
+        }
         let Some(service) = self.services.services.get(name).filter(|service| service.is_served()) else {
             return Plan::default();
         };

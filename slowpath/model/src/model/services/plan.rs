@@ -21,9 +21,9 @@ use std::sync::Arc;
 pub(crate) struct Plan {
     pub(crate) frontends: BTreeMap<ClaimKey, Frontend>,
     /// Endpoints whose flows may stay.
-    pub(super) serving: BTreeSet<(ServiceId, Backend)>,
+    pub(in crate::model) serving: BTreeSet<(ServiceId, Backend)>,
     /// Its ports.
-    pub(super) ids: BTreeSet<ServiceId>,
+    pub(in crate::model) ids: BTreeSet<ServiceId>,
 }
 
 /// What a plan is made from.
@@ -125,9 +125,10 @@ impl Planner<'_> {
 pub(crate) fn sets_of(service: &Service, kind: FrontendKind) -> [TrafficPolicy; 2] {
     match kind {
         FrontendKind::ClusterIp => [service.internal_policy; 2],
-        FrontendKind::NodePort | FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
-            [TrafficPolicy::Cluster, service.external_policy]
-        }
+        FrontendKind::NodePort
+        | FrontendKind::ExternalIp
+        | FrontendKind::LoadBalancer
+        | FrontendKind::HostPort => [TrafficPolicy::Cluster, service.external_policy],
     }
 }
 

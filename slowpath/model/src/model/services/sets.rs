@@ -8,20 +8,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Sets of backends, by what is in them. Equal ones are shared, also with the tables before.
-pub(super) struct Sets {
+pub(in crate::model) struct Sets {
     known: BTreeSet<ByBackends>,
     balancing: Balancing,
 }
 
 impl Sets {
     /// Those that a service has in the tables.
-    pub(super) fn of(former: &Plan, balancing: Balancing) -> Self {
+    pub(in crate::model) fn of(former: &Plan, balancing: Balancing) -> Self {
         let pools = former.frontends.values().flat_map(|frontend| [&frontend.inside, &frontend.outside]);
         Sets { known: pools.map(|pool| ByBackends(Arc::clone(&pool.backends))).collect(), balancing }
     }
 
     /// The set of these backends, which are sorted, each once.
-    pub(super) fn get(&mut self, backends: Vec<Backend>) -> Arc<BackendSet> {
+    pub(in crate::model) fn get(&mut self, backends: Vec<Backend>) -> Arc<BackendSet> {
         if let Some(ByBackends(set)) = self.known.get(&backends[..]) {
             return Arc::clone(set);
         }
