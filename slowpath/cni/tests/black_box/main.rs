@@ -10,3 +10,4 @@ mod del;
 mod delegation;
 mod node;
 mod plugin;
+mod reference;

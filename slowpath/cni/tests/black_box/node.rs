@@ -3,7 +3,7 @@
 use crate::daemon::{Daemon, full};
 use crate::plugin::Place;
 use millrace_api::AttachmentStatus;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -73,4 +73,37 @@ fn versions_are_told_without_a_daemon() {
     let asked = version.clone().input(b"").result();
     assert_eq!(asked, json!({"cniVersion": "1.1.0", "supportedVersions": supported}));
     assert_eq!(version.input(b"garbage").code(), 6);
+}
+
+#[test]
+fn the_sample_configuration_works_as_a_runtime_derives_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/deploy/10-millrace.conflist");
+    let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut config = list["plugins"][0].clone();
+    let capabilities = config.as_object_mut().unwrap().remove("capabilities").unwrap();
+    let offered = json!({
+        "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 1_000_000, "IngressBurst": 1_000_000, "EgressRate": 0, "EgressBurst": 0},
+        "ips": ["10.9.0.9"],
+        "mac": "02:00:00:00:00:09",
+    });
+    assert_eq!(
+        capabilities.as_object().unwrap().keys().collect::<Vec<_>>(),
+        offered.as_object().unwrap().keys().collect::<Vec<_>>()
+    );
+    for version in list["cniVersions"].as_array().unwrap() {
+        let place = Place::new();
+        let daemon = Daemon::start(&place.socket());
+        let call = |verb| {
+            place
+                .call(verb)
+                .with(config.clone())
+                .with(json!({"cniVersion": version, "name": list["name"], "runtimeConfig": offered}))
+        };
+        assert_eq!(call("ADD").result()["interfaces"][0]["mac"], "02:00:00:00:00:09");
+        assert_eq!(daemon.request().host_ports.len(), 1);
+        assert!(daemon.request().bandwidth.is_some());
+        call("DEL").succeeds();
+        assert!(daemon.names().is_empty());
+    }
 }
