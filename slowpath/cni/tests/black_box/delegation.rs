@@ -197,3 +197,14 @@ fn an_address_plugin_that_has_its_address_no_more_fails_the_check() {
     assert!(check.error().msg.contains("no lease"));
     assert!(call(&place, "STATUS").error().msg.contains("no lease"));
 }
+
+#[test]
+fn all_that_fails_is_told() {
+    let place = place();
+    let daemon = Daemon::start(&place.socket());
+    daemon.mood(Mood::Refuses(ErrorCode::Failed, "the interface is busy"));
+    fails(&place, r#"{"code": 5, "msg": "disk full"}"#);
+    let error = call(&place, "DEL").error();
+    assert_eq!(error.code, 100);
+    assert!(error.details.contains("busy") && error.details.contains("disk full"), "{error:?}");
+}
