@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long one request may take. Longer than any addition: one that is given up must be undone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a deletion may take before it is kept for later: runtimes do not wait long for the end of a container.
+const DELETION_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question about the state may take.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before the second try; doubles up to the other.
@@ -68,7 +70,7 @@ impl<'a> Daemon<'a> {
 
     /// Deletes, or keeps the deletion for later.
     pub(crate) fn detach(&self, id: &AttachmentId) -> Result<Detached, CniError> {
-        match self.client.detach(id) {
+        match self.client.clone().with_timeout(DELETION_TIMEOUT).detach(id) {
             Ok(()) => Ok(Detached::Done),
             Err(error) if is_refusal(&error, ErrorCode::NotFound) => Ok(Detached::Done),
             Err(error) if is_away(&error) || matches!(error, ClientError::Http { .. }) => {

@@ -121,3 +121,87 @@ proptest! {
         prop_assert!(!told.msg.is_empty() && !told.details.is_empty());
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    // Any JSON in any field, and nobody who would answer.
+    #[test]
+    fn any_value_in_any_field_gets_an_error_object(
+        verb in prop::sample::select(vec!["ADD", "CHECK", "GC", "STATUS"]),
+        field in prop::sample::select(vec![
+            "name", "type", "socket", "stateDirectory", "waitSeconds", "port", "mtu", "ipam", "dns", "runtimeConfig",
+            "args", "prevResult", "ipMasq", "cni.dev/valid-attachments", "other",
+        ]),
+        value in any_json(),
+    ) {
+        let mut config = json!({
+            "cniVersion": "1.1.0", "name": "pods", "socket": "/nonexistent/socket", "waitSeconds": 0,
+            "stateDirectory": "/nonexistent/state",
+        });
+        // Legal times of waiting are too long for a test.
+        prop_assume!(field != "waitSeconds" || !(value.is_u64() || value.is_null()));
+        config[field] = value;
+        let variables = [
+            ("CNI_COMMAND", verb), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/proc/self/ns/mnt"), ("CNI_PATH", "/nonexistent"),
+        ];
+        let told = error(&variables, &serde_json::to_vec(&config).unwrap());
+        prop_assert!([2, 7, 11, 51, 101].contains(&told.code), "{told:?}");
+    }
+}
+
+/// Values of the names and forms that a configuration has, and of any others.
+fn any_json() -> impl Strategy<Value = Value> {
+    let names = prop::sample::select(vec![
+        "type",
+        "routes",
+        "dst",
+        "ips",
+        "address",
+        "interfaces",
+        "name",
+        "sandbox",
+        "interface",
+        "nameservers",
+        "mac",
+        "portMappings",
+        "hostPort",
+        "containerPort",
+        "HostIP",
+        "protocol",
+        "bandwidth",
+        "ingressRate",
+        "cni",
+        "mtu",
+        "containerID",
+        "ifname",
+        "x",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "",
+            "eth0",
+            "10.0.0.5/32",
+            "0.0.0.0/0",
+            "tcp",
+            "tap",
+            "/x",
+            "02:00:00:00:00:01"
+        ])
+        .prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((names.clone(), inner), 0..4).prop_map(|fields| {
+                Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
