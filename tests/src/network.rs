@@ -1,7 +1,7 @@
 //! A daemon with its pods.
 
 use crate::daemon::{Daemon, NODE};
-use crate::manifest::{EndpointSpec, Manifests, NAMESPACE, NODE_ADDRESSES, ServiceSpec};
+use crate::manifest::{EndpointSpec, Manifests, NODE_ADDRESSES, ServiceSpec};
 use crate::pod::{Family, Kind, Place, Pod};
 use crate::traffic::ping;
 use nix::fcntl::{Flock, FlockArg};
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 static ALONE: Mutex<()> = Mutex::new(());
 /// Where the world's client is.
 const WORLD_ADDRESSES: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
-/// Numbers of marker services: each is seen once.
+/// The namespace of marker services, and their numbers: each is seen once.
+const MARKERS: &str = "zz-markers";
 static MARKER: AtomicU32 = AtomicU32::new(0);
 /// The same between test programs.
 const LOCK: &str = "/run/lock/millrace-tests";
@@ -173,10 +174,10 @@ impl Network {
         let name = format!("marker-{}", MARKER.fetch_add(1, Ordering::Relaxed));
         self.manifests().write(
             "zz-marker.yaml",
-            &[json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE},
+            &[json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": MARKERS},
                 "spec": {"clusterIP": "10.96.255.254", "ports": [{"port": 9}]}})],
         );
-        let path = millrace_api::path::service(NAMESPACE, &name);
+        let path = millrace_api::path::service(MARKERS, &name);
         eventually("manifests in use", Duration::from_secs(20), || {
             self.daemon().client().get::<Value>(&path).is_ok()
         });
