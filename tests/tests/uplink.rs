@@ -183,3 +183,19 @@ fn the_node_answers_pings_of_the_world_and_keeps_hops() {
     }
     network.stop();
 }
+
+#[test]
+fn a_pod_that_probes_its_link_local_address_keeps_it_beside_a_default_route() {
+    let network = Network::with_world(&[Kind::AfXdp, Kind::Tap, Kind::Vhost], Kind::AfXdp);
+    for pod in network.pods() {
+        pod.netns().must(&["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=1", "net.ipv6.conf.all.accept_dad=1"]);
+        pod.netns().must(&["ip", "addr", "add", "fe80::99/64", "dev", "eth0"]);
+        let mut shown = String::new();
+        eventually("the probe is over", Duration::from_secs(5), || {
+            shown = pod.netns().must(&["ip", "-6", "addr", "show", "dev", "eth0"]);
+            !shown.contains("tentative") || shown.contains("dadfailed")
+        });
+        assert!(!shown.contains("dadfailed"), "{:?}: {shown}", pod.kind);
+    }
+    network.stop();
+}

@@ -83,6 +83,9 @@ fn answers_for(context: &Context<'_>, target: Address) -> bool {
     }
     match context.tables.routes.lookup(target) {
         Some(Route::Local) => true,
+        // What is of one link has no way to it through a router, least of all by the default route: the peer that probes
+        // its own link-local address for duplicates would be told that there is one.
+        Some(Route::Via(_)) if target.is_link_local() => false,
         Some(Route::Via(id)) => {
             context.tables.routes.adjacency(id).is_some_and(|to| to.port != context.arrival)
         }

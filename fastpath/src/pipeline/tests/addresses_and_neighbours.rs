@@ -144,3 +144,21 @@ fn neighbour_solicitations_are_answered_for_the_gateway_and_other_pods() {
     node.expect(NeighbourAnswers, 3);
     node.check(&[DropReason::NeighbourForeign]);
 }
+
+#[test]
+fn a_default_route_is_no_way_to_link_local_addresses() {
+    let mut node = Node::new();
+    node.add_uplink();
+    for target in [[169, 254, 1, 1], [198, 51, 100, 7]] {
+        assert!(node.run(A, arp_request(target.into(), mac_of(A))).is_some());
+    }
+    assert!(node.run(A, arp_request([169, 254, 7, 7].into(), mac_of(A))).is_none());
+    let own: Ipv6Addr = "fe80::99".parse().unwrap();
+    for target in ["fe80::1", "2001:db8::7"] {
+        assert!(node.run(A, solicitation(target.parse().unwrap(), own)).is_some());
+    }
+    // As in a probe for duplicates (RFC 4862, section 5.4).
+    assert!(node.run(A, solicitation(own, own)).is_none());
+    node.expect(NeighbourAnswers, 4);
+    node.check(&[DropReason::NeighbourForeign, DropReason::NeighbourForeign]);
+}
