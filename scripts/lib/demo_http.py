@@ -1,6 +1,6 @@
 """The pods' programs in the demo: a server that says its name, and a client that counts who answered.
 
-usage: demo_http.py serve NAME PORT
+usage: demo_http.py serve NAME PORT           GET /client is answered with the client's address, all else with NAME
        demo_http.py ask URL COUNT [SECONDS]   COUNT requests, each on a connection of its own, spread over SECONDS;
                                               prints a line per server and its number of answers, failures as "failed"
 """
@@ -21,7 +21,8 @@ class Server(http.server.ThreadingHTTPServer):
 def serve(name, port):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            body = f"{name}\n".encode()
+            client = self.client_address[0].removeprefix("::ffff:")
+            body = f"{client if self.path == '/client' else name}\n".encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
