@@ -24,9 +24,11 @@ fn start(kinds: &[Kind]) -> Network {
     let daemon = network.daemon();
     daemon.add_port(&json!({"name": "host", "kind": "tap", "interface": "host0", "role": "host",
         "addresses": Family::BOTH.map(Network::node_address)}));
-    for (family, gateway) in [("-4", "169.254.1.1"), ("-6", "fe80::4d:52ff:fe00:1")] {
-        let route = ["ip", family, "route", "add", "default", "via", gateway, "dev", "host0", "onlink"];
-        daemon.netns().must(&route);
+    for (family, gateway) in Family::BOTH.into_iter().zip(["169.254.1.1", "fe80::4d:52ff:fe00:1"]) {
+        // The host has its addresses from elsewhere.
+        let address = Network::node_address(family).to_string();
+        daemon.netns().must(&["ip", "addr", "add", &address, "dev", "lo"]);
+        daemon.netns().must(&["ip", "route", "add", "default", "via", gateway, "dev", "host0", "onlink"]);
     }
     network
 }
