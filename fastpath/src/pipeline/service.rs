@@ -11,8 +11,7 @@ use super::trace::{Notes, TraceStep};
 use crate::conntrack::{AffinityTable, FlowKey};
 use crate::port::DropReason;
 use crate::tables::{
-    Address, Backend, Frontend, FrontendKey, Masquerade, Pool, PortRole, Route, ServiceId, TableSet,
-    WhenEmpty,
+    Address, Backend, Frontend, FrontendKey, Pool, PortRole, Route, ServiceId, TableSet, WhenEmpty,
 };
 use crate::wire::parse::{L4Kind, Parsed};
 
@@ -101,11 +100,11 @@ fn toward(key: &FlowKey, backend: &Backend, frontend: &Frontend) -> Target {
     }
 }
 
-/// The node's address; toward the node itself, which takes no packet from its own address off a wire, its pods' gateway's.
+/// The node's address, or what stands for it toward the node itself.
 fn masquerade_address(tables: &TableSet, key: &FlowKey, backend: &Backend) -> Address {
     let is_v4 = key.source.is_v4();
     match leads_to_host(tables, backend.address) {
-        true => Masquerade::default().address(is_v4, &tables.gateway),
+        true => tables.masquerade.address_toward_host(is_v4, &tables.gateway, &tables.routes),
         false => tables.masquerade.address(is_v4, &tables.gateway),
     }
 }

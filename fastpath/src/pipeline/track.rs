@@ -11,7 +11,8 @@ use crate::wire::IpProtocol;
 /// How many source ports are tried for a flow.
 const ATTEMPTS: u32 = 128;
 /// Source ports that are taken in place of a sender's own that is taken: all but the privileged.
-const UNPRIVILEGED: Masquerade = Masquerade { ipv4: None, ipv6: None, first_port: 1024, last_port: u16::MAX };
+const UNPRIVILEGED: Masquerade =
+    Masquerade { ipv4: None, ipv6: None, toward_host: (None, None), first_port: 1024, last_port: u16::MAX };
 
 impl Pipeline {
     /// Makes the flow of a packet, both directions.

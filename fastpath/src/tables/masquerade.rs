@@ -1,8 +1,8 @@
 //! The source of connections whose replies have to come back to this node.
 
 use super::Address;
-use super::Gateway;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use super::{Gateway, RouteTable};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses and ports that masqueraded connections leave from. The ports are reserved on the host
 /// (`net.ipv4.ip_local_reserved_ports`), so none of them is ever one of the host's own connections.
@@ -12,6 +12,9 @@ pub struct Masquerade {
     pub ipv4: Option<Ipv4Addr>,
     /// This node's primary IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
+    /// What stands for this node toward its own network stack, which takes no packet from its own addresses off a wire: an
+    /// address of the node's range of pods that no pod gets.
+    pub toward_host: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// The first source port.
     pub first_port: u16,
     /// The last source port; not below the first.
@@ -21,7 +24,13 @@ pub struct Masquerade {
 impl Default for Masquerade {
     /// The dynamic ports (RFC 6335, section 6), and no address.
     fn default() -> Self {
-        Masquerade { ipv4: None, ipv6: None, first_port: 49_152, last_port: u16::MAX }
+        Masquerade {
+            ipv4: None,
+            ipv6: None,
+            toward_host: (None, None),
+            first_port: 49_152,
+            last_port: u16::MAX,
+        }
     }
 }
 
@@ -30,6 +39,18 @@ impl Masquerade {
     /// gateway: enough for replies of its own pods.
     pub fn address(&self, v4: bool, gateway: &Gateway) -> Address {
         if v4 { self.ipv4.unwrap_or(gateway.ipv4).into() } else { self.ipv6.unwrap_or(gateway.ipv6).into() }
+    }
+
+    /// The address for connections of one family to this node's own network stack. If there is none, or a pod has it
+    /// nevertheless, it is the pods' gateway, whose IPv6 address is good enough for TCP.
+    pub fn address_toward_host(&self, v4: bool, gateway: &Gateway, routes: &RouteTable) -> Address {
+        let (ipv4, ipv6) = self.toward_host;
+        let spare = if v4 { ipv4.map(IpAddr::V4) } else { ipv6.map(IpAddr::V6) };
+        match spare.filter(|&spare| routes.get(spare.into()).is_none()) {
+            Some(spare) => spare.into(),
+            None if v4 => gateway.ipv4.into(),
+            None => gateway.ipv6.into(),
+        }
     }
 
     /// How many source ports there are.

@@ -169,8 +169,13 @@ impl Node {
         }
         let [v4, v6] = families().map(|net| net.node);
         if let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) {
-            self.tables.masquerade =
-                Masquerade { ipv4: Some(v4), ipv6: Some(v6), first_port: 50_000, last_port: 50_999 };
+            self.tables.masquerade = Masquerade {
+                ipv4: Some(v4),
+                ipv6: Some(v6),
+                toward_host: (None, None),
+                first_port: 50_000,
+                last_port: 50_999,
+            };
         }
         let ranges = ["10.0.0.0/8", "fd00::/16"].map(|range| range.parse().unwrap());
         self.tables.pod_ranges = Arc::new(AddressSet::new(ranges));

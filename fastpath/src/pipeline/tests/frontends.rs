@@ -118,6 +118,41 @@ fn the_node_itself_is_masqueraded_and_uses_the_inside_pool() {
     }
 }
 
+/// A kernel drops what comes off a wire from its own address.
+#[test]
+fn what_is_masqueraded_toward_the_nodes_own_stack_has_not_its_own_address() {
+    let spare = (Some([10, 0, 0, 77].into()), Some("fd00::77".parse().unwrap()));
+    let [spare_v4, spare_v6] = [IpAddr::from([10, 0, 0, 77]), "fd00::77".parse().unwrap()];
+    for net in families() {
+        let v4 = net.a.is_ipv4();
+        let spare_address = if v4 { spare_v4 } else { spare_v6 };
+        for (toward_host, source) in [((None, None), net.gateway), (spare, spare_address)] {
+            let mut node = node();
+            node.tables.masquerade.toward_host = toward_host;
+            let mut info = *node.tables.ports.get(B).unwrap();
+            info.role = PortRole::Host;
+            node.tables.ports.insert(B, info);
+            // From outside, and from itself: both come back here.
+            let outside = from_outside(&net, net.vip, UDP, 80);
+            let itself = Packet::new(B, net.b, net.vip, UDP, (4001, 80));
+            for (port, packet) in [(UPLINK, outside), (B, itself)] {
+                let (to, frame) = node.run(port, packet.frame()).unwrap();
+                let seen = see(&frame);
+                assert_eq!((to, seen.source, seen.destination), (B, source, net.b));
+                let answer = Packet::new(B, net.b, source, UDP, (8080, seen.ports.0));
+                let (back, frame) = node.run(B, answer.frame()).unwrap();
+                assert_eq!((back, see(&frame).source), (port, net.vip));
+            }
+            // An address that somebody has is not taken.
+            let taken = node.tables.routes.lookup(net.a.into()).unwrap();
+            node.tables.routes.insert(spare_address.into(), taken);
+            let again = Packet::new(B, net.b, net.vip, UDP, (4002, 80));
+            let (_, frame) = node.run(B, again.frame()).unwrap();
+            assert_eq!(see(&frame).source, net.gateway);
+        }
+    }
+}
+
 #[test]
 fn source_ranges_admit_only_their_own() {
     for net in families() {

@@ -105,6 +105,20 @@ impl NodeIndex {
         (addresses.iter().find_map(v4), addresses.iter().find_map(v6))
     }
 
+    /// The first address of this node's first range of pods of each family, which no pod gets.
+    pub(crate) fn spare_addresses(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let v4 = |range: &IpNet| match range {
+            IpNet::V4(net) if net.prefix_len() < 31 => Some(Ipv4Addr::from_bits(net.network().to_bits() + 1)),
+            _ => None,
+        };
+        let v6 = |range: &IpNet| match range {
+            IpNet::V6(net) if net.prefix_len() < 127 => Some(Ipv6Addr::from_bits(net.network().to_bits() + 1)),
+            _ => None,
+        };
+        let ranges = self.own().map_or(&[][..], |node| &node.pod_cidrs);
+        (ranges.iter().find_map(v4), ranges.iter().find_map(v6))
+    }
+
     /// This node's addresses that one of these ranges holds; its primary ones, if there are no ranges.
     pub(crate) fn selected_addresses(&self, ranges: &[IpNet]) -> Vec<IpAddr> {
         if ranges.is_empty() {

@@ -226,6 +226,9 @@ impl Model {
             let (ipv4, ipv6) = self.nodes.primary_addresses();
             self.tables.masquerade = Masquerade { ipv4, ipv6, ..self.tables.masquerade };
         }
+        if self.nodes.ranges_changed {
+            self.tables.masquerade.toward_host = self.nodes.spare_addresses();
+        }
         if std::mem::take(&mut self.nodes.ranges_changed) {
             self.tables.pod_ranges = Arc::new(AddressSet::new(self.pod_ranges()));
         }

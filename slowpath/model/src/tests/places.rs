@@ -57,3 +57,37 @@ fn an_address_of_this_node_belongs_to_the_port_that_claims_it() {
     model.delete_port(PortId(3));
     assert_eq!(way(&model.compile(), "192.0.2.1"), Some(u16::MAX));
 }
+
+#[test]
+fn addresses_are_assumed_only_while_no_object_names_them() {
+    let mut model = model();
+    let assumed = vec![ip("192.0.2.7"), ip("2001:db8::7")];
+    model.assume_node_addresses(assumed.clone());
+    assert!(model.has_moved() && model.node_addresses().is_empty());
+    let tables = model.compile();
+    assert_eq!((way(&tables, "192.0.2.7"), way(&tables, "2001:db8::7")), (Some(u16::MAX), Some(u16::MAX)));
+    assert_eq!(tables.masquerade.ipv4.map(IpAddr::V4), Some(assumed[0]));
+    model.assume_node_addresses(assumed.clone());
+    assert!(!model.has_moved());
+    model.apply(node(None, &["192.0.2.1"]));
+    assert_eq!(model.node_addresses(), [ip("192.0.2.1")]);
+    let tables = model.compile();
+    assert_eq!((way(&tables, "192.0.2.7"), way(&tables, "192.0.2.1")), (None, Some(u16::MAX)));
+    model.assume_node_addresses(vec![ip("192.0.2.8")]);
+    assert!(!model.has_moved());
+    model.delete(Kind::Node, &ObjectName::cluster_wide(NODE));
+    assert_eq!(way(&model.compile(), "192.0.2.8"), Some(u16::MAX));
+}
+
+#[test]
+fn toward_its_own_host_the_node_has_the_first_address_of_its_range() {
+    let mut model = model();
+    assert_eq!(model.compile().masquerade.toward_host, (None, None));
+    let ranges = ["10.7.0.0/24", "fd00:7::/64"].map(|range| range.parse().unwrap()).to_vec();
+    let Object::Node(mut here) = node(None, &["192.0.2.1"]) else { unreachable!() };
+    here.pod_cidrs = ranges.clone();
+    model.apply(Object::Node(here));
+    let spare = (Some("10.7.0.1".parse().unwrap()), Some("fd00:7::1".parse().unwrap()));
+    assert_eq!(model.compile().masquerade.toward_host, spare);
+    assert_eq!(model.pod_ranges().collect::<Vec<_>>(), ranges);
+}
