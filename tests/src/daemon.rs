@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 /// The name of the node that the daemon is.
 pub(crate) const NODE: &str = "test-node";
+/// An interface of the host that is no business of the daemon's.
+pub(crate) const HOST_UPLINK: &str = "up0";
 const READY: Duration = Duration::from_secs(30);
 
 /// Where one of our programs is: beside the test itself, or in `MILLRACE_BIN`.
@@ -64,21 +66,19 @@ impl Daemon {
             "cluster": {"podCIDRs": ["10.77.0.0/16", "fd00:77::/64"], "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/64"]},
             "api": {"socket": room.path().join("api.sock")},
             "stateDirectory": room.path().join("state"),
+            // The namespace that the daemon is in has no addresses, but for tests of this.
+            "hostLeg": "none",
             "ports": ports,
         });
         change(&mut config);
         fs::write(room.path().join("millrace.yaml"), config.to_string()).expect("a file can be written");
-        let log = fs::File::create(room.path().join("log")).expect("a log can be made");
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", netns.name()])
-            .arg(binary("millraced"))
-            .arg("--config")
-            .arg(room.path().join("millrace.yaml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
-        Daemon { child: Child::spawn(&mut command), netns, room, manifests }
+        Daemon { child: run_daemon(room.path(), &netns), netns, room, manifests }
+    }
+
+    /// Starts it once more, where it was; it is ready when this returns.
+    pub fn restart(&mut self) {
+        self.child = run_daemon(self.room.path(), &self.netns);
+        self.wait_ready();
     }
 
     /// Waits until it answers and has read the manifests.
@@ -117,7 +117,9 @@ impl Daemon {
         let log = self.log();
         let status = status.unwrap_or_else(|| panic!("millraced does not end:\n{log}"));
         assert!(status.success(), "millraced ended with {status}:\n{log}");
-        assert_eq!(self.netns.interfaces(), ["lo"], "interfaces are left:\n{log}");
+        let mut interfaces = self.netns.interfaces();
+        interfaces.retain(|name| name != HOST_UPLINK);
+        assert_eq!(interfaces, ["lo"], "interfaces are left:\n{log}");
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
         // Pages without a file go with the process; those with one would stay.
         assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
@@ -228,4 +230,19 @@ impl Daemon {
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
+}
+
+fn run_daemon(room: &Path, netns: &Netns) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(room.join("log"));
+    let log = log.expect("a log can be made");
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", netns.name()])
+        .arg(binary("millraced"))
+        .arg("--config")
+        .arg(room.join("millrace.yaml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log);
+    Child::spawn(&mut command)
 }

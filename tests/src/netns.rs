@@ -11,6 +11,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    /// Whether it is another value's, and so stays.
+    borrowed: bool,
 }
 
 impl Netns {
@@ -19,7 +21,7 @@ impl Netns {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("mrt{}-{number}-{label}", std::process::id());
         must("ip", &["netns", "add", &name]);
-        let netns = Netns { name };
+        let netns = Netns { name, borrowed: false };
         netns.must(&["ip", "link", "set", "lo", "up"]);
         // Duplicate address detection takes a second that no test wants to wait for; there is nobody else on the link.
         netns.must(&[
@@ -29,6 +31,11 @@ impl Netns {
             "net.ipv6.conf.all.accept_dad=0",
         ]);
         netns
+    }
+
+    /// The same namespace once more. It goes with the first value only.
+    pub(crate) fn borrowed(&self) -> Self {
+        Netns { name: self.name.clone(), borrowed: true }
     }
 
     /// Its name below `/run/netns`.
@@ -71,6 +78,8 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        run("ip", &["netns", "del", &self.name]);
+        if !self.borrowed {
+            run("ip", &["netns", "del", &self.name]);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! A daemon with its pods.
 
-use crate::daemon::{Daemon, NODE};
+use crate::daemon::{Daemon, HOST_UPLINK, NODE};
 use crate::manifest::{EndpointSpec, Manifests, NODE_ADDRESSES, ServiceSpec};
+use crate::netns::Netns;
 use crate::pod::{Family, Kind, Place, Pod};
 use crate::traffic::ping;
 use nix::fcntl::{Flock, FlockArg};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 static ALONE: Mutex<()> = Mutex::new(());
 /// Where the world's client is.
 const WORLD_ADDRESSES: [&str; 2] = ["198.51.100.7", "2001:db8:ffff::7"];
+/// Where the host's neighbour is.
+const NEIGHBOUR_ADDRESSES: [&str; 2] = ["192.0.2.254", "2001:db8::254"];
 /// The namespace of marker services, and their numbers: each is seen once.
 const MARKERS: &str = "zz-markers";
 static MARKER: AtomicU32 = AtomicU32::new(0);
@@ -28,6 +31,7 @@ pub struct Network {
     pods: Vec<Pod>,
     world: Option<Pod>,
     host: Option<Pod>,
+    neighbour: Option<Netns>,
     daemon: Option<Daemon>,
     _alone: (MutexGuard<'static, ()>, Flock<File>),
 }
@@ -45,6 +49,7 @@ impl Network {
             pods: Vec::new(),
             world: None,
             host: None,
+            neighbour: None,
             daemon: Some(Daemon::start(&[], change)),
             _alone: alone,
         };
@@ -57,9 +62,19 @@ impl Network {
 
     /// Adds a pod, by its manifest and the admin API.
     pub fn add_pod(&mut self, kind: Kind) -> usize {
+        self.add_pod_with(kind, |_| ())
+    }
+
+    /// The same with an MTU of its own.
+    pub fn add_pod_of(&mut self, kind: Kind, mtu: u16) -> usize {
+        self.add_pod_with(kind, |pod| pod.set_mtu(mtu))
+    }
+
+    fn add_pod_with(&mut self, kind: Kind, change: impl FnOnce(&mut Pod)) -> usize {
         let at = u8::try_from(self.pods.len()).expect("few pods");
         let name = char::from(b'a' + at).to_string();
-        let pod = Pod::new(&name, kind, 10 + at);
+        let mut pod = Pod::new(&name, kind, 10 + at);
+        change(&mut pod);
         self.manifests().pod(&name, NODE, &pod.addresses());
         let pod = self.attach(pod);
         self.pods.push(pod);
@@ -92,6 +107,42 @@ impl Network {
         self.settle();
     }
 
+    /// A daemon with pods and the host's own leg. The host has the node's addresses on an interface to another namespace,
+    /// the neighbour, which is its default route.
+    pub fn on_host(kinds: &[Kind], change: impl FnOnce(&mut Value)) -> Self {
+        let mut network = Self::start_with(kinds, |config| {
+            if let Some(config) = config.as_object_mut() {
+                config.remove("hostLeg");
+            }
+            change(config);
+        });
+        let (host, neighbour) = (network.daemon().netns().borrowed(), Netns::new("neighbour"));
+        let pair = format!("ip link add eth0 type veth peer {HOST_UPLINK} netns {}", host.name());
+        neighbour.must(&["sh", "-c", &pair]);
+        neighbour.must(&["ip", "link", "set", "eth0", "up"]);
+        host.must(&["ip", "link", "set", HOST_UPLINK, "up"]);
+        for (own, other, length) in
+            [(NODE_ADDRESSES[0], NEIGHBOUR_ADDRESSES[0], 24), (NODE_ADDRESSES[1], NEIGHBOUR_ADDRESSES[1], 64)]
+        {
+            neighbour.must(&["ip", "addr", "add", &format!("{other}/{length}"), "dev", "eth0"]);
+            host.must(&["ip", "addr", "add", &format!("{own}/{length}"), "dev", HOST_UPLINK]);
+            host.must(&["ip", "route", "add", "default", "via", other]);
+        }
+        network.host = Some(Pod::own_host(&host, NODE_ADDRESSES.map(parsed)));
+        network.neighbour = Some(neighbour);
+        network
+    }
+
+    /// The namespace beside the host's.
+    pub fn neighbour(&self) -> &Netns {
+        self.neighbour.as_ref().expect("this network has a neighbour")
+    }
+
+    /// The neighbour's address.
+    pub fn neighbour_address(family: Family) -> IpAddr {
+        parsed(NEIGHBOUR_ADDRESSES[usize::from(family == Family::V6)])
+    }
+
     fn attach(&self, mut pod: Pod) -> Pod {
         let daemon = self.daemon();
         daemon.add_port(&pod.port(daemon.room()));
@@ -115,11 +166,16 @@ impl Network {
         });
         // A TAP's or veth's far end may take some time to have its carrier.
         for pod in self.places() {
-            for gateway in [crate::pod::GATEWAY_IPV4.to_owned(), format!("{}%eth0", crate::pod::GATEWAY_IPV6)]
-            {
+            let ipv6 = format!("{}%{}", crate::pod::GATEWAY_IPV6, pod.interface());
+            for gateway in [crate::pod::GATEWAY_IPV4.to_owned(), ipv6] {
                 eventually("the gateway answers", Duration::from_secs(10), || ping(pod, &gateway, 56));
             }
         }
+    }
+
+    /// The daemon, to be ended and started.
+    pub fn daemon_mut(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("it runs until the end")
     }
 
     /// The daemon.
@@ -205,7 +261,7 @@ impl Network {
         // With peers still connected: nobody says goodbye before a node is switched off.
         daemon.stop();
         for pod in self.places() {
-            if pod.kind != Kind::Vhost {
+            if pod.kind != Kind::Vhost && pod.interface() == "eth0" {
                 assert_eq!(pod.netns().interfaces(), ["lo"], "pod {} keeps an interface", pod.name);
             }
         }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const GATEWAY_IPV4: &str = "169.254.1.1";
 pub(crate) const GATEWAY_IPV6: &str = "fe80::4d:52ff:fe00:1";
 
+/// The interface of the host's own leg, and its port.
+pub(crate) const HOST_LEG: &str = "millrace0";
+
 /// How a pod is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -73,7 +76,11 @@ pub struct Pod {
     number: u8,
     place: Place,
     addresses: [IpAddr; 2],
+    mtu: u16,
 }
+
+/// The MTU of ports that have none of their own.
+const MTU: u16 = 1500;
 
 impl Pod {
     /// The pod with its namespace; nothing is attached yet.
@@ -87,7 +94,33 @@ impl Pod {
 
     /// Somewhere else, with addresses of its own; nothing is attached yet.
     pub(crate) fn at_place(name: &str, kind: Kind, number: u8, place: Place, addresses: [IpAddr; 2]) -> Self {
-        Pod { name: name.to_owned(), kind, carrier: None, netns: Netns::new(name), number, place, addresses }
+        Self::in_netns(name, kind, number, place, addresses, Netns::new(name))
+    }
+
+    fn in_netns(
+        name: &str,
+        kind: Kind,
+        number: u8,
+        place: Place,
+        addresses: [IpAddr; 2],
+        netns: Netns,
+    ) -> Self {
+        Pod { name: name.to_owned(), kind, carrier: None, netns, number, place, addresses, mtu: MTU }
+    }
+
+    /// The daemon's own namespace, which has its leg already.
+    pub(crate) fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
+        Self::in_netns(HOST_LEG, Kind::Tap, 0, Place::Host, addresses, netns.borrowed())
+    }
+
+    /// Gives its port an MTU of its own, before it is attached.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
+    /// Its interface.
+    pub fn interface(&self) -> &'static str {
+        if self.name == HOST_LEG { HOST_LEG } else { "eth0" }
     }
 
     /// Its network namespace.
@@ -139,6 +172,9 @@ impl Pod {
             // A port that owns a default route has the role `uplink` unless told otherwise.
             Place::World => port["addresses"] = json!(["0.0.0.0/0", "::/0", v4, v6]),
         }
+        if self.mtu != MTU {
+            port["mtu"] = json!(self.mtu);
+        }
         match self.kind {
             Kind::AfXdp | Kind::Tap => port["netns"] = json!(self.netns.name()),
             Kind::Vhost => port["vhostUser"] = json!({"socket": self.socket(room)}),
@@ -158,7 +194,7 @@ impl Pod {
     fn configure_tap(&self) {
         let [v4, v6] = self.addresses().map(|address| address.to_string());
         for command in [
-            vec!["ip", "link", "set", "eth0", "address", &self.mac(), "up"],
+            vec!["ip", "link", "set", "eth0", "address", &self.mac(), "mtu", &self.mtu.to_string(), "up"],
             // The carrier has no offloads; frames must be whole and summed.
             vec!["ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off"],
             vec!["ip", "addr", "add", &format!("{v4}/32"), "dev", "eth0"],
