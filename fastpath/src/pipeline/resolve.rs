@@ -306,6 +306,10 @@ pub(super) fn neighbour(
     let unreachable = Refusal::Answer(Answer::HOST_UNREACHABLE, DropReason::NoRoute);
     match tables.routes.lookup(destination) {
         Some(Route::Local) => Err(Refusal::Local),
+        // No router forwards these (RFC 4291, section 2.5.6), whatever a default route says.
+        _ if destination.is_link_local() && !destination.is_v4() => {
+            Err(Refusal::Drop(DropReason::BadAddress))
+        }
         Some(Route::Via(id)) => match tables.routes.adjacency(id) {
             Some(adjacency) => Ok((id, *adjacency)),
             None => Err(unreachable),

@@ -278,3 +278,13 @@ fn a_new_connection_attempt_does_not_stay_with_a_vanished_endpoint() {
         }
     }
 }
+
+#[test]
+fn nothing_is_forwarded_to_a_link_local_ipv6_address() {
+    let net = families()[1];
+    let mut node = node();
+    let packet = Packet::new(A, net.a, "fe80::1234".parse().unwrap(), UDP, (1000, 2000));
+    assert!(node.run(A, packet.frame()).is_none());
+    node.expect(Resolved, 1);
+    node.check(&[DropReason::BadAddress]);
+}
