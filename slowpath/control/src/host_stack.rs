@@ -1,0 +1,36 @@
+//! The host's own network stack, as far as its leg into the pods' network is concerned.
+
+use crate::driver::Refusal;
+use crate::link::{self, HostRoutes, Obstacle};
+use std::net::IpAddr;
+
+/// Knows the host's addresses, and leads the host to pods and services.
+pub trait HostStack: Send {
+    /// The host's own addresses; of each family that first which it sends from by default.
+    fn addresses(&mut self) -> Result<Vec<IpAddr>, Refusal>;
+
+    /// Has the host reach the ranges by its leg, and no others. Gives those that are left out, since the host has routes of
+    /// its own there.
+    fn lead(&mut self, wanted: &HostRoutes) -> Result<Vec<Obstacle>, Refusal>;
+
+    /// Whether what [`lead`](HostStack::lead) has set is still there, but for what it has left out.
+    fn is_led(&mut self, wanted: &HostRoutes, obstacles: &[Obstacle]) -> Result<bool, Refusal>;
+}
+
+/// The kernel's, in the daemon's own network namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelStack;
+
+impl HostStack for KernelStack {
+    fn addresses(&mut self) -> Result<Vec<IpAddr>, Refusal> {
+        Ok(link::host_addresses()?)
+    }
+
+    fn lead(&mut self, wanted: &HostRoutes) -> Result<Vec<Obstacle>, Refusal> {
+        Ok(link::lead_host(wanted)?)
+    }
+
+    fn is_led(&mut self, wanted: &HostRoutes, obstacles: &[Obstacle]) -> Result<bool, Refusal> {
+        Ok(link::is_host_led(wanted, obstacles)?)
+    }
+}

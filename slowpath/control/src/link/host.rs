@@ -1,0 +1,342 @@
+//! The host's own leg: routes that lead the host to pods and services, and what they need.
+//!
+//! The interface itself has no address: the host's addresses stay where they are, and the routes name the one to send from.
+//! The gateway's MAC address is told the kernel beforehand, so nobody asks for it. All routes have a protocol number of
+//! our own, by which they are known again; with the interface they go.
+
+use super::netlink::{converse, find};
+use super::pod::ipv6_options;
+use super::{LinkError, Step};
+use futures_util::TryStreamExt;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use millrace_config::InterfaceName;
+use millrace_fastpath::wire::ethernet::MacAddr;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `rtm_protocol` of our routes: `M`, which iproute2's list (etc/rt_protos) leaves free.
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(77);
+/// The kernel's routing tables that every packet is looked up in: default, main and local (linux/rtnetlink.h).
+const TABLES: [u32; 3] = [253, 254, 255];
+/// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is the default route.
+const NOWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff)),
+];
+
+/// What the host is to reach by its leg.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostRoutes {
+    /// The leg.
+    pub interface: InterfaceName,
+    /// The router behind it.
+    pub gateway_mac: MacAddr,
+    /// Its IPv4 address.
+    pub gateway_v4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub gateway_v6: Ipv6Addr,
+    /// The host's own addresses to send from, at most one a family. To a family without one there are no routes.
+    pub sources: Vec<IpAddr>,
+    /// The ranges to reach. None holds another.
+    pub ranges: Vec<IpNet>,
+}
+
+impl HostRoutes {
+    fn source(&self, is_v4: bool) -> Option<IpAddr> {
+        self.sources.iter().copied().find(|source| source.is_ipv4() == is_v4)
+    }
+
+    /// The ranges to which there can be routes.
+    fn reachable(&self) -> impl Iterator<Item = IpNet> {
+        self.ranges.iter().copied().filter(|range| self.source(range.addr().is_ipv4()).is_some())
+    }
+
+    fn gateway(&self, is_v4: bool) -> IpAddr {
+        if is_v4 { self.gateway_v4.into() } else { self.gateway_v6.into() }
+    }
+}
+
+/// A range that is not led to the pods, since the host has a route of its own there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Obstacle {
+    /// The range.
+    pub range: IpNet,
+    /// The destination of the host's route.
+    pub route: IpNet,
+    /// The interface of the host's route, by number, if it has one.
+    pub interface: Option<u32>,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Obstacle { range, route, interface } = self;
+        write!(f, "the host has a route to {route}")?;
+        if let Some(index) = interface {
+            write!(f, " by its interface number {index}")?;
+        }
+        write!(
+            f,
+            ", which overlaps the cluster's range {range}: the host does not reach that range through Millrace"
+        )
+    }
+}
+
+/// The host's own addresses that are valid everywhere; of each family that first which it sends from by default.
+pub fn host_addresses() -> Result<Vec<IpAddr>, LinkError> {
+    converse(None, async |handle| {
+        let mut messages = handle.address().get().execute();
+        let failed = |error| LinkError::netlink("-", Step::Read, "addresses", &error);
+        let mut addresses = Vec::new();
+        while let Some(message) = messages.try_next().await.map_err(failed)? {
+            if message.header.scope != AddressScope::Universe {
+                continue;
+            }
+            let secondary = message.header.flags.contains(AddressHeaderFlags::Secondary);
+            if let Some(address) = address_of(&message.attributes) {
+                addresses.push((secondary, address));
+            }
+        }
+        let mut sources = Vec::new();
+        for nowhere in NOWHERE {
+            sources.extend(default_source(handle, nowhere).await);
+        }
+        addresses.sort_by_key(|(secondary, address)| (!sources.contains(address), *secondary));
+        Ok(addresses.into_iter().map(|(_, address)| address).collect())
+    })
+}
+
+/// An address that can be used by now; with IPv4 `Address` is the peer's.
+fn address_of(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    let (mut local, mut address) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Flags(flags)
+                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) =>
+            {
+                return None;
+            }
+            _ => {}
+        }
+    }
+    local.or(address).filter(|address| !address.is_loopback())
+}
+
+/// What the host sends from on its default route.
+async fn default_source(handle: &Handle, to: IpAddr) -> Option<IpAddr> {
+    let route = look_up(handle, to).await?;
+    let source = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::PrefSource(source) => ip_of(source),
+        _ => None,
+    };
+    route.attributes.iter().find_map(source).filter(|_| route.header.kind == RouteType::Unicast)
+}
+
+/// The kernel's way to an address; `None` when there is none.
+async fn look_up(handle: &Handle, to: IpAddr) -> Option<RouteMessage> {
+    let question = match to {
+        IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build(),
+        IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build(),
+    };
+    handle.route().get(question).execute().try_next().await.ok().flatten()
+}
+
+/// Whether everything that [`lead_host`] has set is still there, without the ranges that are in `obstacles`.
+pub fn is_host_led(wanted: &HostRoutes, obstacles: &[Obstacle]) -> Result<bool, LinkError> {
+    converse(None, async |handle| {
+        let index = find(handle, wanted.interface.as_str()).await?.header.index;
+        for range in wanted.reachable() {
+            if obstacles.iter().any(|obstacle| obstacle.range == range) {
+                continue;
+            }
+            let route = look_up(handle, range.network()).await;
+            if route.is_none_or(|route| out_of(&route) != Some(index)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// Has the host reach the ranges by its leg, which is up, and nothing else. Gives those that are left out since the host has
+/// routes of its own there.
+pub fn lead_host(wanted: &HostRoutes) -> Result<Vec<Obstacle>, LinkError> {
+    converse(None, async |handle| {
+        let name = wanted.interface.as_str();
+        let index = find(handle, name).await?.header.index;
+        let (mut ours, mut foreign) = (Vec::new(), Vec::new());
+        for is_v4 in [true, false] {
+            for route in all_routes(handle, name, is_v4).await? {
+                match (out_of(&route), route.header.protocol) {
+                    (Some(out), PROTOCOL) if out == index => ours.push(route),
+                    (Some(out), _) if out == index => {}
+                    _ if TABLES.contains(&table(&route)) => foreign.push(route),
+                    _ => {}
+                }
+            }
+            if let Some(source) = wanted.source(is_v4) {
+                prepare_family(handle, name, index, wanted, source).await?;
+            }
+        }
+        let (obstacles, mut routes) = (obstacles(wanted, &foreign), Vec::new());
+        for is_v4 in [true, false].into_iter().filter(|is_v4| wanted.source(*is_v4).is_some()) {
+            routes.push(link_route(index, wanted.gateway(is_v4)));
+        }
+        let free = |range: &IpNet| obstacles.iter().all(|obstacle| obstacle.range != *range);
+        routes.extend(wanted.reachable().filter(free).filter_map(|range| route(index, wanted, range)));
+        for route in &routes {
+            if !ours.iter().any(|ours| is_same(ours, route)) {
+                set(handle, name, route).await?;
+            }
+        }
+        for stale in ours.iter().filter(|ours| routes.iter().all(|route| net_of(route) != net_of(ours))) {
+            let removed = handle.route().del(stale.clone()).execute().await;
+            removed.map_err(|error| LinkError::netlink(name, Step::Route, text(stale), &error))?;
+        }
+        Ok(obstacles)
+    })
+}
+
+/// The interface's own options, and the gateway's MAC address.
+async fn prepare_family(
+    handle: &Handle,
+    name: &str,
+    index: u32,
+    wanted: &HostRoutes,
+    source: IpAddr,
+) -> Result<(), LinkError> {
+    if source.is_ipv6() {
+        ipv6_options(name)?;
+    }
+    let gateway = wanted.gateway(source.is_ipv4());
+    let neighbour =
+        handle.neighbours().add(index, gateway).link_layer_address(&wanted.gateway_mac.0).replace();
+    let value = format!("{gateway} at {}", wanted.gateway_mac);
+    neighbour.execute().await.map_err(|error| LinkError::netlink(name, Step::Neighbour, value, &error))
+}
+
+async fn all_routes(handle: &Handle, name: &str, is_v4: bool) -> Result<Vec<RouteMessage>, LinkError> {
+    let question = match is_v4 {
+        true => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        false => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    };
+    let routes = handle.route().get(question).execute().try_collect().await;
+    routes.map_err(|error| LinkError::netlink(name, Step::Read, "routes", &error))
+}
+
+/// The ranges that overlap a route of the host. Its default routes lead everywhere and nowhere in particular.
+fn obstacles(wanted: &HostRoutes, foreign: &[RouteMessage]) -> Vec<Obstacle> {
+    let obstacle = |range: IpNet| {
+        let overlaps = |route: &&RouteMessage| {
+            net_of(route)
+                .is_some_and(|net| net.prefix_len() > 0 && (net.contains(&range) || range.contains(&net)))
+        };
+        let route = foreign.iter().find(overlaps)?;
+        Some(Obstacle { range, route: net_of(route)?, interface: out_of(route) })
+    };
+    wanted.reachable().filter_map(obstacle).collect()
+}
+
+/// The route to the gateway itself: ICMP errors come from it, and a strict `rp_filter` wants to know where it is.
+fn link_route(index: u32, gateway: IpAddr) -> RouteMessage {
+    match gateway {
+        IpAddr::V4(ip) => {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32);
+            route.scope(RouteScope::Link).output_interface(index).protocol(PROTOCOL).build()
+        }
+        IpAddr::V6(ip) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128);
+            route.output_interface(index).protocol(PROTOCOL).build()
+        }
+    }
+}
+
+fn route(index: u32, wanted: &HostRoutes, range: IpNet) -> Option<RouteMessage> {
+    match (range, wanted.source(range.addr().is_ipv4())?) {
+        (IpNet::V4(net), IpAddr::V4(source)) => {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .gateway(wanted.gateway_v4)
+                .pref_source(source);
+            Some(route.onlink().output_interface(index).protocol(PROTOCOL).build())
+        }
+        (IpNet::V6(net), IpAddr::V6(source)) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .gateway(wanted.gateway_v6)
+                .pref_source(source);
+            Some(route.onlink().output_interface(index).protocol(PROTOCOL).build())
+        }
+        _ => None,
+    }
+}
+
+async fn set(handle: &Handle, name: &str, route: &RouteMessage) -> Result<(), LinkError> {
+    let done = handle.route().add(route.clone()).replace().execute().await;
+    done.map_err(|error| LinkError::netlink(name, Step::Route, text(route), &error))
+}
+
+/// Whether two routes of ours lead to the same place from the same address.
+fn is_same(a: &RouteMessage, b: &RouteMessage) -> bool {
+    let part = |route: &RouteMessage, which: fn(&RouteAttribute) -> Option<IpAddr>| {
+        route.attributes.iter().find_map(which)
+    };
+    let source = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::PrefSource(address) => ip_of(address),
+        _ => None,
+    };
+    let gateway = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Gateway(address) => ip_of(address),
+        _ => None,
+    };
+    net_of(a) == net_of(b) && part(a, source) == part(b, source) && part(a, gateway) == part(b, gateway)
+}
+
+fn text(route: &RouteMessage) -> String {
+    net_of(route).map_or_else(|| "default".to_owned(), |net| net.to_string())
+}
+
+fn out_of(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn table(route: &RouteMessage) -> u32 {
+    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    attribute.unwrap_or(match route.header.table {
+        RouteHeader::RT_TABLE_UNSPEC => RouteHeader::RT_TABLE_MAIN.into(),
+        table => table.into(),
+    })
+}
+
+/// The route's destination; that of a default route has no attribute.
+fn net_of(route: &RouteMessage) -> Option<IpNet> {
+    let length = route.header.destination_prefix_length;
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip_of(address),
+        _ => None,
+    })?;
+    match destination {
+        IpAddr::V4(ip) => Ipv4Net::new(ip, length).ok().map(IpNet::V4),
+        IpAddr::V6(ip) => Ipv6Net::new(ip, length).ok().map(IpNet::V6),
+    }
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
