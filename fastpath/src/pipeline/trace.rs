@@ -31,7 +31,7 @@ pub struct Probe {
     pub destination_port: u16,
     /// Its protocol. TCP is traced with a SYN, ICMP with an echo request.
     pub protocol: IpProtocol,
-    /// Bytes of the IP packet.
+    /// Bytes of the IP packet, which must not be fragmented: nearly all senders say so today.
     pub length: u16,
     /// Its TTL or hop limit.
     pub ttl: u8,

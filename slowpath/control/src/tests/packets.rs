@@ -3,7 +3,7 @@
 use millrace_fastpath::port::BufferFrame;
 use std::net::Ipv4Addr;
 
-/// A UDP packet over IPv4 without a UDP checksum.
+/// A UDP packet over IPv4 without a UDP checksum, which must not be fragmented.
 pub(super) struct Udp {
     pub(super) source: (Ipv4Addr, u16),
     pub(super) destination: (Ipv4Addr, u16),
@@ -17,7 +17,7 @@ impl Udp {
     pub(super) fn frame(&self, from: u8) -> BufferFrame {
         let mut ip = vec![0x45, 0];
         ip.extend(self.size.to_be_bytes());
-        ip.extend([0, 0, 0, 0, self.ttl, 17, 0, 0]);
+        ip.extend([0, 0, 0x40, 0, self.ttl, 17, 0, 0]);
         ip.extend(self.source.0.octets());
         ip.extend(self.destination.0.octets());
         let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
