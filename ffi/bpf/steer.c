@@ -71,6 +71,10 @@ struct {
 // Set before loading; the verifier then removes the branch that is not taken.
 const volatile __u8 take_all = 0;
 
+// Set before loading where one program serves many interfaces: sockets are then found by the lower bits of the interface's
+// index, too. A packet that meets a socket of another interface is dropped by the kernel (xsk_rcv_check).
+const volatile __u32 slot_mask = 0;
+
 static __always_inline int service_is_ours(void *l4, void *end, __u8 protocol)
 {
 	// TCP, UDP and SCTP all begin with source and destination port.
@@ -136,8 +140,11 @@ int steer(struct xdp_md *context)
 {
 	if (!take_all && !is_ours(context))
 		return XDP_PASS;
+	__u32 key = context->rx_queue_index;
+	if (slot_mask)
+		key = (key * (slot_mask + 1)) + (context->ingress_ifindex & slot_mask);
 	// The lower bits of the flags are the verdict for a queue that has no socket (Linux 5.3).
-	return bpf_redirect_map(&sockets, context->rx_queue_index, XDP_PASS);
+	return bpf_redirect_map(&sockets, key, XDP_PASS);
 }
 
 char LICENSE[] SEC("license") = "Apache-2.0";

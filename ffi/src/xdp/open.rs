@@ -39,7 +39,7 @@ pub fn open_steered(
     counters: &Arc<PortCounters>,
 ) -> Result<(Opened, Arc<Steering>), XdpError> {
     let (ifindex, probe) = check(config)?;
-    let steering = Arc::new(Steering::load(&config.interface, config.take)?);
+    let steering = Arc::new(Steering::load(&config.interface, ifindex, config.queues, config.take)?);
     let mut queues = Vec::new();
     let mut sockets = Vec::new();
     for queue in 0..config.queues {

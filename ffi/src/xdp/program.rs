@@ -7,9 +7,10 @@ use aya::maps::{HashMap, Map, MapData, XskMap};
 use aya::programs::xdp::{Xdp, XdpLink};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The compiled program; its source is `bpf/steer.c`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
@@ -75,23 +76,25 @@ struct Maps {
     services: HashMap<MapData, ServiceKey, u32>,
 }
 
-/// What is taken from the kernel on one interface. All calls are the control thread's; the data path never
-/// comes here. The program leaves the interface when this is dropped, or when the process ends in whatever way: it is
-/// held by a descriptor and pinned nowhere.
-pub struct Steering {
-    interface: String,
+/// Interfaces that the shared program tells apart, a power of two.
+const SLOTS: u32 = 16_384;
+
+/// Queues of an interface that the shared program serves, at most.
+const SHARED_QUEUES: u32 = 4;
+
+/// A loaded program.
+struct Program {
     maps: Mutex<Maps>,
     /// Owns the program.
     object: Mutex<Ebpf>,
-    /// While the program is attached.
-    link: Mutex<Option<XdpLink>>,
+    /// Slots of interfaces that use it.
+    slots: Mutex<BTreeSet<u32>>,
 }
 
-impl Steering {
-    /// Loads the program for `interface`; it is not attached yet.
-    pub(super) fn load(interface: &str, take: Take) -> Result<Steering, XdpError> {
+impl Program {
+    fn load(interface: &str, purpose: Purpose) -> Result<Program, XdpError> {
         let failed = |error: &dyn Error| refusal(interface, Step::LoadProgram, error);
-        let mut object = loader(take).load(OBJECT).map_err(|error| failed(&error))?;
+        let mut object = loader(purpose).load(OBJECT).map_err(|error| failed(&error))?;
         program(&mut object, interface)?.load().map_err(|error| failed(&error))?;
         let maps = Maps {
             sockets: take_map(&mut object, interface, "sockets")?,
@@ -99,18 +102,59 @@ impl Steering {
             prefixes6: take_map(&mut object, interface, "prefixes6")?,
             services: take_map(&mut object, interface, "services")?,
         };
-        Ok(Steering {
-            interface: interface.to_owned(),
-            maps: Mutex::new(maps),
-            object: Mutex::new(object),
-            link: Mutex::new(None),
-        })
+        Ok(Program { maps: Mutex::new(maps), object: Mutex::new(object), slots: Mutex::default() })
+    }
+
+    /// The program that all pods share, with a place in it for this interface, if there is one. Each further program that
+    /// takes packets costs every change of any of them a grace period of the kernel's (10 ms; `bpf_dispatcher_update` in
+    /// kernel/bpf/dispatcher.c), one that is there already costs nothing.
+    fn shared(interface: &str, ifindex: u32) -> Result<Option<(Arc<Program>, u32)>, XdpError> {
+        static SHARED: Mutex<Option<Arc<Program>>> = Mutex::new(None);
+        let mut shared = lock(&SHARED);
+        let program = match &*shared {
+            Some(program) => Arc::clone(program),
+            None => {
+                let program = Arc::new(Program::load(interface, Purpose::Shared)?);
+                *shared = Some(Arc::clone(&program));
+                program
+            }
+        };
+        let slot = ifindex & (SLOTS - 1);
+        let is_free = lock(&program.slots).insert(slot);
+        Ok(is_free.then_some((program, slot)))
+    }
+}
+
+/// What is taken from the kernel on one interface. All calls are the control thread's; the data path never
+/// comes here. The program leaves the interface when this is dropped, or when the process ends in whatever way: it is
+/// held by a descriptor and pinned nowhere.
+pub struct Steering {
+    interface: String,
+    program: Arc<Program>,
+    /// Its place in a shared program.
+    slot: Option<u32>,
+    /// While the program is attached.
+    link: Mutex<Option<XdpLink>>,
+}
+
+impl Steering {
+    /// Loads the program for `interface`, with so many queues; it is not attached yet.
+    pub(super) fn load(interface: &str, ifindex: u32, queues: u32, take: Take) -> Result<Steering, XdpError> {
+        let shared = match take {
+            Take::Everything if queues <= SHARED_QUEUES => Program::shared(interface, ifindex)?,
+            _ => None,
+        };
+        let (program, slot) = match shared {
+            Some((program, slot)) => (program, Some(slot)),
+            None => (Arc::new(Program::load(interface, take.into())?), None),
+        };
+        Ok(Steering { interface: interface.to_owned(), program, slot, link: Mutex::new(None) })
     }
 
     /// Attaches the program; gives the mode it runs in, which is not [`XdpMode::Auto`].
     pub(super) fn attach(&self, ifindex: u32, mode: XdpMode) -> Result<XdpMode, XdpError> {
         let failed = |error: &dyn Error| refusal(&self.interface, Step::AttachProgram, error);
-        let mut object = lock(&self.object);
+        let mut object = lock(&self.program.object);
         let program = program(&mut object, &self.interface)?;
         let (id, mode) = match program.attach_to_if_index(ifindex, aya_mode(mode)) {
             Ok(id) if mode == XdpMode::Generic => (id, XdpMode::Generic),
@@ -133,16 +177,21 @@ impl Steering {
 
     /// Sends the packets of `queue` to `socket`.
     pub(super) fn enter(&self, queue: u32, socket: RawFd) -> Result<(), XdpError> {
-        let done = lock(&self.maps).sockets.set(queue, socket, 0);
+        let done = lock(&self.program.maps).sockets.set(self.key(queue), socket, 0);
         done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
     }
 
     /// Leaves the packets of `queue` to the kernel.
     pub(super) fn leave(&self, queue: u32) {
-        if let Err(error) = lock(&self.maps).sockets.unset(queue) {
+        if let Err(error) = lock(&self.program.maps).sockets.unset(self.key(queue)) {
             // Not an error of ours: the kernel has done it already when the interface went away.
             tracing::debug!(interface = self.interface, queue, reason = chain(&error), "no socket to leave");
         }
+    }
+
+    /// Where the program looks for a queue's socket.
+    fn key(&self, queue: u32) -> u32 {
+        self.slot.map_or(queue, |slot| queue * SLOTS + slot)
     }
 
     /// Says who gets the packets to addresses in `prefix`. The longest prefix decides; adding one again changes its
@@ -156,7 +205,7 @@ impl Steering {
             Owner::Kernel => KERNEL,
         };
         let length = u32::from(prefix.prefix_len());
-        let mut maps = lock(&self.maps);
+        let mut maps = lock(&self.program.maps);
         let done = match prefix {
             IpNet::V4(net) => maps.prefixes4.insert(&Key::new(length, net.network().octets()), value, 0),
             IpNet::V6(net) => maps.prefixes6.insert(&Key::new(length, net.network().octets()), value, 0),
@@ -170,7 +219,7 @@ impl Steering {
     /// The kernel's, for instance when it was not there.
     pub fn remove_prefix(&self, prefix: IpNet) -> Result<(), XdpError> {
         let length = u32::from(prefix.prefix_len());
-        let mut maps = lock(&self.maps);
+        let mut maps = lock(&self.program.maps);
         let done = match prefix {
             IpNet::V4(net) => maps.prefixes4.remove(&Key::new(length, net.network().octets())),
             IpNet::V6(net) => maps.prefixes6.remove(&Key::new(length, net.network().octets())),
@@ -183,7 +232,7 @@ impl Steering {
     /// # Errors
     /// The kernel's, for instance when 16,384 ports are there.
     pub fn add_service(&self, transport: Transport, port: u16) -> Result<(), XdpError> {
-        let done = lock(&self.maps).services.insert(ServiceKey::new(transport, port), OURS, 0);
+        let done = lock(&self.program.maps).services.insert(ServiceKey::new(transport, port), OURS, 0);
         done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
     }
 
@@ -192,32 +241,61 @@ impl Steering {
     /// # Errors
     /// The kernel's, for instance when it was not there.
     pub fn remove_service(&self, transport: Transport, port: u16) -> Result<(), XdpError> {
-        let done = lock(&self.maps).services.remove(&ServiceKey::new(transport, port));
+        let done = lock(&self.program.maps).services.remove(&ServiceKey::new(transport, port));
         done.map_err(|error| refusal(&self.interface, Step::Remove, &error))
     }
 }
 
-/// What reads the object, for each use of the program. Making a loader reads all of the kernel's types (megabytes, 20 ms),
-/// which this program does not refer to: it is made once, and without them.
-fn loader(take: Take) -> MutexGuard<'static, EbpfLoader<'static>> {
-    static EVERYTHING: OnceLock<Mutex<EbpfLoader<'static>>> = OnceLock::new();
-    static BY_MAPS: OnceLock<Mutex<EbpfLoader<'static>>> = OnceLock::new();
-    let made = match take {
-        Take::Everything => EVERYTHING.get_or_init(|| {
-            let mut loader = EbpfLoader::new();
-            loader.btf(None).override_global("take_all", &1_u8, true);
+impl Drop for Steering {
+    fn drop(&mut self) {
+        self.detach();
+        if let Some(slot) = self.slot {
+            lock(&self.program.slots).remove(&slot);
+        }
+    }
+}
+
+/// What a program is loaded for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// All packets of one interface.
+    Everything,
+    /// What the maps name of one interface's.
+    ByMaps,
+    /// All packets of many interfaces.
+    Shared,
+}
+
+impl From<Take> for Purpose {
+    fn from(take: Take) -> Self {
+        match take {
+            Take::Everything => Purpose::Everything,
+            Take::ByMaps => Purpose::ByMaps,
+        }
+    }
+}
+
+/// What reads the object, for each purpose. Making a loader reads all of the kernel's types (megabytes, 20 ms), which this
+/// program does not refer to: it is made once, and without them.
+fn loader(purpose: Purpose) -> MutexGuard<'static, EbpfLoader<'static>> {
+    static LOADERS: [OnceLock<Mutex<EbpfLoader<'static>>>; 3] = [const { OnceLock::new() }; 3];
+    let make = || {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        if !matches!(purpose, Purpose::ByMaps) {
+            loader.override_global("take_all", &1_u8, true);
             for map in ["prefixes4", "prefixes6", "services"] {
                 loader.map_max_entries(map, UNUSED);
             }
-            Mutex::new(loader)
-        }),
-        Take::ByMaps => BY_MAPS.get_or_init(|| {
-            let mut loader = EbpfLoader::new();
-            loader.btf(None).override_global("take_all", &0_u8, true);
-            Mutex::new(loader)
-        }),
+        }
+        if matches!(purpose, Purpose::Shared) {
+            const { assert!(SLOTS.is_power_of_two()) };
+            loader.override_global("slot_mask", &const { SLOTS - 1 }, true);
+            loader.map_max_entries("sockets", SLOTS * SHARED_QUEUES);
+        }
+        Mutex::new(loader)
     };
-    lock(made)
+    lock(LOADERS[purpose as usize].get_or_init(make))
 }
 
 fn aya_mode(mode: XdpMode) -> aya::programs::XdpMode {
