@@ -1,7 +1,10 @@
 //! The state of the control thread.
 
+use crate::attachment::Attachments;
 use crate::clock;
 use crate::driver::Driver;
+use crate::host_leg::HostLeg;
+use crate::host_stack::HostStack;
 use crate::plumbing::Plumbing;
 use crate::port::{Numbers, Pending, Port};
 use crate::sync::Sync;
@@ -41,6 +44,10 @@ pub struct Parts<F> {
     pub driver: Box<dyn Driver<F>>,
     /// Who sees to the host's side.
     pub plumbing: Box<dyn Plumbing>,
+    /// The host's network stack.
+    pub host: Box<dyn HostStack>,
+    /// What containers had when the last instance ended.
+    pub attachments: Attachments,
     /// Gives the packet pools' state.
     pub pools: Box<dyn Fn() -> Vec<Pool> + Send>,
 }
@@ -58,6 +65,8 @@ pub struct Control<F> {
     pub(crate) workers: Vec<WorkerHandle<F>>,
     pub(crate) driver: Box<dyn Driver<F>>,
     pub(crate) plumbing: Box<dyn Plumbing>,
+    pub(crate) host_leg: HostLeg,
+    pub(crate) attachments: Attachments,
     pub(crate) pools: Box<dyn Fn() -> Vec<Pool> + Send>,
     pub(crate) ports: BTreeMap<PortName, Port>,
     /// Configured ports that could not be opened yet.
@@ -86,6 +95,7 @@ impl<F: Frame> Control<F> {
         let current = model.compile();
         parts.tables.publish(Box::new(current.clone()));
         Control {
+            host_leg: HostLeg::new(&parts.config, parts.host),
             config: parts.config,
             node: parts.node,
             hugepages: parts.hugepages,
@@ -98,6 +108,7 @@ impl<F: Frame> Control<F> {
             workers: parts.workers,
             driver: parts.driver,
             plumbing: parts.plumbing,
+            attachments: parts.attachments,
             pools: parts.pools,
             ports: BTreeMap::new(),
             pending: Vec::new(),
@@ -117,15 +128,21 @@ impl<F: Frame> Control<F> {
     /// that could not be opened.
     pub fn tick(&mut self) {
         self.tables.reclaim();
+        self.do_queued_deletions();
         self.retry_pending(Instant::now());
+        self.tend_host_leg(Instant::now());
         self.load_meter.measure(&self.workers, clock::now());
     }
 
-    /// Removes all ports and ends all workers. Everything is tried; the errors are logged.
+    /// Removes all ports and ends all workers. What containers have stays. Everything is tried; the errors are logged.
     pub fn shut_down(&mut self) -> Result<(), WorkerError> {
         let names: Vec<PortName> = self.ports.keys().cloned().collect();
         for name in names {
-            if let Err(error) = self.remove_port(&name) {
+            let closed = match self.attachments.of_port(&name) {
+                Some(_) => self.release_port(&name),
+                None => self.remove_any_port(&name),
+            };
+            if let Err(error) = closed {
                 tracing::error!(%error, "port not removed");
             }
         }

@@ -27,6 +27,19 @@ pub struct OpenRequest<'a> {
     pub mtu: u16,
     /// Where the port's losses are counted.
     pub counters: Arc<PortCounters>,
+    /// Where a TAP is.
+    pub place: Place,
+}
+
+/// Where a TAP is when it is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// It is to be made in this namespace.
+    Here,
+    /// It is to be made in the pod's.
+    Pod,
+    /// It is in the pod's already.
+    Adopted,
 }
 
 /// An open port. The queues are to be dropped before the device.
@@ -44,6 +57,13 @@ pub trait Device: Send {
 
     /// Further properties, for people.
     fn details(&self) -> Vec<(&'static str, String)>;
+
+    /// Says whether what the pod has stays when this is dropped or the process ends. Without effect where that is not up to
+    /// the device.
+    fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {
+        let _ = lasting;
+        Ok(())
+    }
 }
 
 /// Whether the peer of a port is there.

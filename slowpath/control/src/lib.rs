@@ -6,10 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod clock;
 mod control;
 mod driver;
 mod histogram;
+mod host_leg;
+mod host_stack;
 pub mod link;
 mod plumbing;
 mod port;
@@ -22,10 +25,12 @@ mod sync;
 mod tests;
 mod worker;
 
+pub use attachment::{AttachError, Attachments, Family, IpamError, Lasting, StoreError};
 pub use clock::now;
 pub use control::{Control, Parts};
-pub use driver::{Device, Driver, Link, OpenRequest, Opened, Refusal};
+pub use driver::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal};
 pub use histogram::Histogram;
+pub use host_stack::{HostStack, KernelStack};
 pub use plumbing::{KernelPlumbing, Plumbing, Site};
 pub use port::{PortError, Step};
 pub use progress::{Progress, ProxyHealth, STALLED};

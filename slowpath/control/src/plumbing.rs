@@ -1,11 +1,14 @@
 //! What the host must have beside a device, as an interface for a pod.
 
+use crate::attachment::{Lasting, vhost_user};
 use crate::driver::Refusal;
 use crate::link::{
-    Interface, Leftover, Namespace, Record, RecordError, create_veth, host_end_name, move_tap, remove_veth,
+    self, Interface, Leftover, Namespace, Record, RecordError, Routes, create_veth, dress_tap, dress_veth,
+    host_end_name, move_tap, remove_tap, remove_veth,
 };
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use millrace_config::{Attachment, Config, InterfaceName, PortConfig, VhostMode};
+use ipnet::IpNet;
+use millrace_api::Route;
+use millrace_config::{Attachment, Config, InterfaceName, Netns, PortConfig, PortRole, Prefix, VhostMode};
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::path::{Path, PathBuf};
@@ -16,11 +19,18 @@ pub trait Plumbing: Send {
     /// Nothing is left on failure.
     fn prepare(&mut self, site: &Site<'_>) -> Result<Option<InterfaceName>, Refusal>;
 
-    /// Does what can be done only once the device is open. On failure [`undo`](Plumbing::undo) is called.
-    fn finish(&mut self, site: &Site<'_>) -> Result<(), Refusal>;
+    /// Does what can be done only once the device is open; gives the routes that the pod got, those to the gateways left
+    /// out. On failure [`undo`](Plumbing::undo) is called.
+    fn finish(&mut self, site: &Site<'_>) -> Result<Vec<Route>, Refusal>;
 
-    /// Removes all that was made, after the device was closed. To be repeated without harm.
+    /// Removes all that was made. To be repeated without harm.
     fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal>;
+
+    /// Refuses if the pod's side is not as it was made, with these routes.
+    fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal>;
+
+    /// Whether the file stands for a network namespace that is still there.
+    fn has_namespace(&self, file: &Path) -> bool;
 }
 
 /// A port's place on the host.
@@ -34,6 +44,15 @@ pub struct Site<'a> {
     pub addresses: &'a [IpNet],
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// For a port that outlives the process: what is different with it.
+    pub lasting: Option<&'a Lasting>,
+}
+
+impl Site<'_> {
+    /// Whether what the pod has is there already.
+    pub fn is_adopted(&self) -> bool {
+        self.lasting.is_some_and(|lasting| lasting.adopted)
+    }
 }
 
 /// The kernel of this machine.
@@ -43,7 +62,7 @@ pub struct KernelPlumbing {
     record: Record,
     gateway: millrace_config::Gateway,
     /// What a TAP in the daemon's own namespace leads to.
-    cluster: Vec<IpNet>,
+    cluster: Vec<Prefix>,
 }
 
 impl KernelPlumbing {
@@ -51,22 +70,25 @@ impl KernelPlumbing {
     /// anything is made.
     pub fn open(config: &Config) -> Result<Self, RecordError> {
         let cluster = &config.cluster;
-        let ranges = cluster.pod_cidrs.iter().chain(&cluster.service_cidrs);
         Ok(KernelPlumbing {
             state_directory: config.state_directory.clone(),
             record: Record::open(&config.state_directory)?,
             gateway: config.gateway.clone(),
-            cluster: ranges.map(|prefix| prefix.net()).collect(),
+            cluster: cluster.pod_cidrs.iter().chain(&cluster.service_cidrs).copied().collect(),
         })
     }
 
-    /// Removes what an earlier instance was killed over; gives what could not be removed, with the reason.
+    /// Removes what an earlier instance was killed over; gives what could not be removed, with the reason. What belongs to
+    /// containers is not in that record.
     pub fn remove_leftovers(&mut self) -> Result<Vec<(Leftover, String)>, RecordError> {
         self.record.clear()
     }
 
-    fn host_end(&self, id: PortId) -> Result<InterfaceName, Refusal> {
-        Ok(host_end_name(&self.state_directory, id)?)
+    fn host_end(&self, site: &Site<'_>) -> Result<InterfaceName, Refusal> {
+        match site.lasting {
+            Some(lasting) => Ok(lasting.host_end.clone()),
+            None => Ok(host_end_name(&self.state_directory, site.id)?),
+        }
     }
 
     fn interface(&self, site: &Site<'_>, name: &InterfaceName, in_pod: bool) -> Interface {
@@ -74,16 +96,63 @@ impl KernelPlumbing {
             name: name.clone(),
             mac: MacAddr(site.config.peer_mac().octets()),
             mtu: site.mtu,
-            addresses: site.addresses.to_vec(),
+            addresses: if is_host_leg(site.config) { Vec::new() } else { site.addresses.to_vec() },
             gateway_v4: self.gateway.ipv4,
             gateway_v6: self.gateway.ipv6,
-            // A pod knows no other way. The host does, and takes only the cluster's ranges.
-            destinations: if in_pod {
-                vec![Ipv4Net::default().into(), Ipv6Net::default().into()]
-            } else {
-                self.cluster.clone()
+            routes: match site.lasting.and_then(|lasting| lasting.routes.clone()) {
+                Some(routes) => Routes::Of(routes),
+                // A pod knows no other way. The host does, and takes only the cluster's ranges.
+                None if in_pod => Routes::Default,
+                None => Routes::to(&self.cluster),
             },
             queues: site.config.queues.get(),
+        }
+    }
+
+    fn prepare_veth(
+        &mut self,
+        site: &Site<'_>,
+        netns: &Netns,
+        interface: &InterfaceName,
+    ) -> Result<InterfaceName, Refusal> {
+        let namespace = Namespace::open(netns)?;
+        let (host_end, owner) = (self.host_end(site)?, site.config.name.as_str());
+        if site.is_adopted() {
+            return match link::is_made_here(None, &host_end, owner)? {
+                true => Ok(host_end),
+                false => Err(gone(&host_end).into()),
+            };
+        }
+        if site.lasting.is_none() {
+            self.record.add(Leftover::Veth(host_end.to_string()))?;
+        }
+        if let Err(error) = create_veth(&host_end, owner, &namespace, &self.interface(site, interface, true))
+        {
+            self.undo(site)?;
+            return Err(error.into());
+        }
+        Ok(host_end)
+    }
+
+    fn prepare_socket(&mut self, site: &Site<'_>, socket: &Path) -> Result<(), Refusal> {
+        remove_stale_socket(socket)?;
+        match site.lasting {
+            Some(lasting) => Ok(vhost_user::make_directory(socket, lasting.uid)?),
+            None => Ok(self.record.add(Leftover::Socket(socket.to_owned()))?),
+        }
+    }
+
+    fn finish_tap(
+        &mut self,
+        site: &Site<'_>,
+        netns: Option<&Netns>,
+        interface: &InterfaceName,
+    ) -> Result<Vec<Route>, Refusal> {
+        let namespace = netns.map(Namespace::open).transpose()?;
+        let wanted = self.interface(site, interface, namespace.is_some());
+        match (site.lasting, &namespace) {
+            (Some(_), Some(namespace)) => Ok(dress_tap(namespace, site.config.name.as_str(), &wanted)?),
+            _ => Ok(move_tap(self.host_end(site)?.as_str(), namespace.as_ref(), &wanted)?),
         }
     }
 }
@@ -93,51 +162,96 @@ impl Plumbing for KernelPlumbing {
         match &site.config.attachment {
             Attachment::AfXdp { netns: None, interface, .. } => Ok(Some(interface.clone())),
             Attachment::AfXdp { netns: Some(netns), interface, .. } => {
-                let namespace = Namespace::open(netns)?;
-                let host_end = self.host_end(site.id)?;
-                self.record.add(Leftover::Veth(host_end.to_string()))?;
-                let wanted = self.interface(site, interface, true);
-                if let Err(error) =
-                    create_veth(&host_end, site.config.name.as_str(), Some(&namespace), &wanted)
-                {
-                    self.undo(site)?;
-                    return Err(error.into());
-                }
-                Ok(Some(host_end))
+                self.prepare_veth(site, netns, interface).map(Some)
             }
-            Attachment::Tap { .. } => Ok(Some(self.host_end(site.id)?)),
+            Attachment::Tap { netns: Some(netns), interface } if site.lasting.is_some() => {
+                let namespace = Namespace::open(netns)?;
+                let owner = site.config.name.as_str();
+                if site.is_adopted() && !link::is_made_here(Some(&namespace), interface, owner)? {
+                    return Err(gone(interface).into());
+                }
+                Ok(Some(interface.clone()))
+            }
+            Attachment::Tap { .. } => self.host_end(site).map(Some),
             Attachment::VhostUser { socket, mode: VhostMode::Server } => {
-                remove_stale_socket(socket)?;
-                self.record.add(Leftover::Socket(socket.clone()))?;
+                self.prepare_socket(site, socket)?;
                 Ok(None)
             }
             Attachment::VhostUser { mode: VhostMode::Client, .. } | Attachment::Dpdk { .. } => Ok(None),
         }
     }
 
-    fn finish(&mut self, site: &Site<'_>) -> Result<(), Refusal> {
-        let Attachment::Tap { netns, interface } = &site.config.attachment else { return Ok(()) };
-        let namespace = netns.as_ref().map(Namespace::open).transpose()?;
-        let wanted = self.interface(site, interface, namespace.is_some());
-        move_tap(self.host_end(site.id)?.as_str(), namespace.as_ref(), &wanted)?;
-        Ok(())
+    fn finish(&mut self, site: &Site<'_>) -> Result<Vec<Route>, Refusal> {
+        match &site.config.attachment {
+            Attachment::VhostUser { socket, mode: VhostMode::Server } => {
+                if let Some(lasting) = site.lasting {
+                    vhost_user::finish(socket, site, lasting, &self.gateway)?;
+                }
+                Ok(Vec::new())
+            }
+            // The pod may have changed what is its own.
+            _ if site.is_adopted() => Ok(Vec::new()),
+            Attachment::AfXdp { netns: Some(netns), interface, .. } => {
+                let namespace = Namespace::open(netns)?;
+                let wanted = self.interface(site, interface, true);
+                Ok(dress_veth(&self.host_end(site)?, &namespace, &wanted)?)
+            }
+            Attachment::Tap { netns, interface } => self.finish_tap(site, netns.as_ref(), interface),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal> {
         match &site.config.attachment {
             Attachment::AfXdp { netns: Some(_), .. } => {
-                let host_end = self.host_end(site.id)?;
+                let host_end = self.host_end(site)?;
                 remove_veth(&host_end)?;
                 self.record.remove(&Leftover::Veth(host_end.to_string()))?;
             }
+            // With its namespace it is gone already.
+            Attachment::Tap { netns: Some(netns), interface }
+                if site.lasting.is_some() && link::is_namespace(&netns.path()) =>
+            {
+                remove_tap(&Namespace::open(netns)?, interface, site.config.name.as_str())?;
+            }
             Attachment::VhostUser { socket, mode: VhostMode::Server } => {
                 remove_stale_socket(socket)?;
-                self.record.remove(&Leftover::Socket(socket.clone()))?;
+                match site.lasting {
+                    Some(_) => vhost_user::remove_directory(socket)?,
+                    None => self.record.remove(&Leftover::Socket(socket.clone()))?,
+                }
             }
             _ => {}
         }
         Ok(())
     }
+
+    fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal> {
+        let (netns, interface) = match &site.config.attachment {
+            Attachment::AfXdp { netns: Some(netns), interface, .. } => (netns, interface),
+            Attachment::Tap { netns: Some(netns), interface } => (netns, interface),
+            Attachment::VhostUser { socket, .. } => return Ok(vhost_user::check(socket)?),
+            _ => return Ok(()),
+        };
+        let wanted = self.interface(site, interface, true);
+        match link::compare(&Namespace::open(netns)?, &wanted, routes)?.first() {
+            Some(difference) => Err(format!("interface {interface}: {difference}").into()),
+            None => Ok(()),
+        }
+    }
+
+    fn has_namespace(&self, file: &Path) -> bool {
+        link::is_namespace(file)
+    }
+}
+
+/// Whether a port leads to the host's own network stack, whose addresses stay on the interfaces that they are on.
+fn is_host_leg(port: &PortConfig) -> bool {
+    port.role() == PortRole::Host && matches!(port.attachment, Attachment::Tap { netns: None, .. })
+}
+
+fn gone(interface: &InterfaceName) -> String {
+    format!("interface {interface} is gone")
 }
 
 /// Removes a socket file that nobody listens on any more. One that is in use is left, and then refused by `bind`.

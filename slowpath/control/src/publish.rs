@@ -31,11 +31,15 @@ impl<F: Frame> Control<F> {
     pub fn publish(&mut self) {
         self.compile();
         self.retry_waiting_for_pods();
+        self.tend_host_leg(Instant::now());
     }
 
     /// The same without looking at ports that wait for pods.
     pub(crate) fn compile(&mut self) {
         let (began, changed) = (Instant::now(), self.model.has_changes());
+        if self.model.has_moved() {
+            self.host_leg.hurry();
+        }
         let incoming = self.model.take_incoming();
         self.current = self.model.compile();
         self.tables.publish(Box::new(self.current.clone()));

@@ -1,6 +1,8 @@
 //! The control thread over drivers in plain memory, with real workers.
 
+mod attachments;
 mod bench;
+mod host_leg;
 mod objects;
 mod packets;
 mod ports;

@@ -8,7 +8,8 @@ use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
 use millrace_config::{Config, NodeName};
 use millrace_control::{
-    Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, Parts, Progress, WorkerError,
+    Attachments, Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, KernelStack, Parts,
+    Progress, WorkerError,
 };
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
@@ -57,6 +58,7 @@ impl DataPath {
         node: &NodeName,
         places: &[Place],
         plumbing: KernelPlumbing,
+        attachments: Attachments,
     ) -> Result<Self, StartError> {
         let memory = PacketMemory::try_new(config)?;
         let domain = Domain::new(places.len());
@@ -86,6 +88,8 @@ impl DataPath {
             workers,
             driver: Box::new(Drivers::new(memory.clone(), domain)),
             plumbing: Box::new(plumbing),
+            attachments,
+            host: Box::new(KernelStack),
             pools: Box::new(move || pools.pools()),
         });
         let (progress, checks) = (control.progress(), control.health_checks());

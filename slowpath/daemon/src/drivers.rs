@@ -1,8 +1,8 @@
 //! Opens ports: the control thread's view of the drivers.
 
 use crate::memory::PacketMemory;
-use millrace_config::{Attachment, VhostMode, XdpMode as Mode};
-use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Refusal};
+use millrace_config::{Attachment, Netns, VhostMode, XdpMode as Mode};
+use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal};
 use millrace_fastpath::sync::Domain;
 use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
@@ -44,8 +44,13 @@ impl Driver<Mbuf> for Drivers {
                 };
                 xdp::open(&config, &self.memory.arena, &request.counters)?
             }
-            Attachment::Tap { .. } => {
-                let config = TapConfig::here(interface, queues.into());
+            Attachment::Tap { netns, .. } => {
+                let in_pod = request.place != Place::Here;
+                let config = TapConfig {
+                    namespace: netns.as_ref().filter(|_| in_pod).map(Netns::path),
+                    adopted: request.place == Place::Adopted,
+                    ..TapConfig::here(interface, queues.into())
+                };
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?
             }
             Attachment::VhostUser { socket, mode } => {
@@ -101,6 +106,10 @@ impl Device for Opener {
 
     fn details(&self) -> Vec<(&'static str, String)> {
         self.0.details()
+    }
+
+    fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {
+        Ok(self.0.set_lasting(lasting)?)
     }
 }
 

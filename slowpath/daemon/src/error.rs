@@ -41,6 +41,9 @@ pub enum StartError {
     /// What an earlier instance recorded cannot be read.
     #[error("stateDirectory: {0}")]
     Record(#[from] RecordError),
+    /// What containers have cannot be read.
+    #[error("stateDirectory: {0}")]
+    Attachments(#[from] millrace_control::StoreError),
     /// The API's socket cannot be made.
     #[error("api.socket {path}: {source}")]
     Socket {

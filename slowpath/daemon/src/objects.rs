@@ -99,6 +99,8 @@ fn apply(change: Change, control: &mut Control<Mbuf>, readiness: &Readiness) {
         Change::Synced => {
             control.set_synced();
             control.publish();
+            // Containers first: theirs are flows that wait.
+            control.adopt_attachments();
             control.open_configured_ports();
             readiness.set();
             tracing::info!("ready");

@@ -11,7 +11,7 @@ use crate::{StartError, kube_proxy, metrics, worker};
 use axum::Router;
 use millrace_config::Config;
 use millrace_control::link::Leftover;
-use millrace_control::{ControlHandle, KernelPlumbing, WorkerError};
+use millrace_control::{Attachments, ControlHandle, KernelPlumbing, WorkerError};
 use millrace_ffi::mbuf::Mbuf;
 use std::net::TcpListener;
 use std::path::Path;
@@ -39,10 +39,11 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
             "left over by an earlier instance and not removed"
         );
     }
+    let attachments = Attachments::open(&config.state_directory)?;
     let _reserved = reserve_ports(&config);
     raise_descriptor_limit();
 
-    let data_path = DataPath::start(&config, &node, &places, plumbing)?;
+    let data_path = DataPath::start(&config, &node, &places, plumbing, attachments)?;
     let readiness = Readiness::default();
     let source = objects.follow(&data_path.handle, readiness.clone())?;
     let served = serve(&config, &socket, metrics_listener, data_path, readiness);

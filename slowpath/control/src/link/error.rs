@@ -23,6 +23,10 @@ pub enum Step {
     Address,
     /// Adding a route.
     Route,
+    /// Telling the kernel a neighbour's MAC address.
+    Neighbour,
+    /// Reading what is there.
+    Read,
     /// Turning offloads off.
     Offloads,
     /// Setting it up.
@@ -42,6 +46,8 @@ impl fmt::Display for Step {
             Step::Option => "setting an option of the IP stack",
             Step::Address => "adding the address",
             Step::Route => "adding the route",
+            Step::Neighbour => "setting the neighbour's MAC address",
+            Step::Read => "reading the kernel's tables",
             Step::Offloads => "turning offloads off",
             Step::Up => "setting the interface up",
             Step::Remove => "removing the interface",
@@ -96,6 +102,11 @@ impl LinkError {
         error: &rtnetlink::Error,
     ) -> Self {
         LinkError::kernel(interface, step, value, to_io(error))
+    }
+
+    /// Whether there is no such interface.
+    pub(super) fn is_missing(&self) -> bool {
+        self.errno() == Some(nix::errno::Errno::ENODEV as i32)
     }
 
     /// What the kernel said, as an error number.

@@ -4,7 +4,7 @@
 //! a broken packet. So the pod's kernel has to do both before sending. Spoken over ethtool's generic netlink
 //! family (`linux/ethtool_netlink.h`), which takes features by name.
 
-use super::{LinkError, Namespace, Step};
+use super::{LinkError, Step};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
@@ -55,22 +55,9 @@ const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BITS_BIT: u16 = 1;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
 
-/// Turns off checksum, segmentation, receive merging and VLAN offloads of interface `name` in `namespace`.
-pub(super) fn turn_off(namespace: Option<&Namespace>, name: &str) -> Result<(), LinkError> {
-    let failed = |source: io::Error| LinkError::kernel(name, Step::Offloads, "ethtool", source);
-    std::thread::scope(|scope| {
-        let work = || {
-            if let Some(namespace) = namespace {
-                namespace.enter()?;
-            }
-            request(name).map_err(failed)
-        };
-        let thread = std::thread::Builder::new().name("millrace-link".to_owned());
-        match thread.spawn_scoped(scope, work).map_err(failed)?.join() {
-            Ok(result) => result,
-            Err(_) => Err(failed(io::Error::other("the ethtool thread panicked"))),
-        }
-    })
+/// Turns off checksum, segmentation, receive merging and VLAN offloads of interface `name` in the calling thread's namespace.
+pub(super) fn turn_off(name: &str) -> Result<(), LinkError> {
+    request(name).map_err(|source| LinkError::kernel(name, Step::Offloads, "ethtool", source))
 }
 
 fn request(name: &str) -> io::Result<()> {

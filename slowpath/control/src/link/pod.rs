@@ -1,31 +1,69 @@
-//! The pod's end: options, addresses, up, routes.
+//! The pod's end: its shape, options, addresses, up, routes.
 
 use super::netlink::{converse, find};
-use super::{Interface, LinkError, Namespace, Step};
-use ipnet::IpNet;
-use nix::errno::Errno;
+use super::route::add_routes;
+use super::{Interface, LinkError, Namespace, Step, offloads};
+use millrace_api::Route;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::{Handle, LinkUnspec};
 use std::path::{Path, PathBuf};
 
-/// Makes the interface, which is down, ready for use.
-pub(super) fn configure(namespace: Option<&Namespace>, interface: &Interface) -> Result<(), LinkError> {
+/// What an interface gets besides what is said of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dress<'a> {
+    /// Its alias.
+    pub(super) alias: Option<&'a str>,
+    /// Whether it keeps the offloads that a raw frame cannot carry.
+    pub(super) offloads: bool,
+}
+
+/// Makes the interface, which is down, ready for use; gives the routes that were set. It takes one thread and one
+/// conversation: this is most of what a container waits for.
+pub(super) fn configure(
+    namespace: Option<&Namespace>,
+    interface: &Interface,
+    dress: Dress<'_>,
+) -> Result<Vec<Route>, LinkError> {
     converse(namespace, async |handle| {
-        let name = interface.name.as_str();
-        let index = find(handle, name).await?.header.index;
-        set_options(interface)?;
-        for net in interface.host_addresses() {
-            add_address(handle, name, index, net).await?;
+        let index = find(handle, interface.name.as_str()).await?.header.index;
+        if !dress.offloads {
+            offloads::turn_off(interface.name.as_str())?;
         }
-        let up = handle.link().change(LinkUnspec::new_with_index(index).up().build()).execute().await;
-        up.map_err(|error| LinkError::netlink(name, Step::Up, "up", &error))?;
-        for (text, route) in routes(index, interface) {
-            add_route(handle, name, &text, route).await?;
-        }
-        Ok(())
+        shape(handle, index, interface, dress.alias).await?;
+        set_up(handle, index, interface).await
     })
+}
+
+/// Sets MAC address, MTU and alias.
+async fn shape(
+    handle: &Handle,
+    index: u32,
+    interface: &Interface,
+    alias: Option<&str>,
+) -> Result<(), LinkError> {
+    let value = format!("{}, {}", interface.mac, interface.mtu);
+    let shape = LinkUnspec::new_with_index(index)
+        .address(interface.mac.octets().to_vec())
+        .mtu(u32::from(interface.mtu));
+    let shape = match alias {
+        Some(alias) => shape.append_extra_attribute(LinkAttribute::IfAlias(alias.to_owned())),
+        None => shape,
+    };
+    let shaped = handle.link().change(shape.build()).execute().await;
+    shaped.map_err(|error| LinkError::netlink(interface.name.as_str(), Step::Shape, value, &error))
+}
+
+/// Everything after its shape.
+async fn set_up(handle: &Handle, index: u32, interface: &Interface) -> Result<Vec<Route>, LinkError> {
+    let name = interface.name.as_str();
+    set_options(interface)?;
+    for net in interface.host_addresses() {
+        add_address(handle, name, index, net).await?;
+    }
+    let up = handle.link().change(LinkUnspec::new_with_index(index).up().build()).execute().await;
+    up.map_err(|error| LinkError::netlink(name, Step::Up, "up", &error))?;
+    add_routes(handle, index, interface).await
 }
 
 /// Turns off what the kernel would say by itself on an interface that is not its own: router solicitations,
@@ -37,8 +75,12 @@ pub(super) fn silence(name: &str) {
 /// IPv6 on, no autoconfiguration, and no waiting for duplicate address detection: the addresses are unique by
 /// assignment, and nobody else is on the link.
 fn set_options(interface: &Interface) -> Result<(), LinkError> {
-    let name = interface.name.as_str();
-    if !interface.has_v6() || !Path::new("/proc/sys/net/ipv6").exists() {
+    if interface.has_v6() { ipv6_options(interface.name.as_str()) } else { Ok(()) }
+}
+
+/// The options for an interface that has IPv6.
+pub(super) fn ipv6_options(name: &str) -> Result<(), LinkError> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
         return Ok(());
     }
     for (option, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")] {
@@ -65,51 +107,4 @@ async fn add_address(handle: &Handle, name: &str, index: u32, net: ipnet::IpNet)
     };
     request.message_mut().attributes.push(AddressAttribute::Flags(flags));
     request.execute().await.map_err(|error| LinkError::netlink(name, Step::Address, net, &error))
-}
-
-/// For each family: a route to the gateway itself, and those through it.
-fn routes(index: u32, interface: &Interface) -> Vec<(String, RouteMessage)> {
-    let mut routes = Vec::new();
-    if interface.has_v4() {
-        let gateway = interface.gateway_v4;
-        let route = || RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index);
-        let link = route().destination_prefix(gateway, 32).scope(RouteScope::Link);
-        routes.push((format!("{gateway}/32 scope link"), link.build()));
-        for net in interface
-            .destinations
-            .iter()
-            .filter_map(|net| if let IpNet::V4(net) = net { Some(net) } else { None })
-        {
-            let through =
-                route().destination_prefix(net.network(), net.prefix_len()).gateway(gateway).onlink();
-            routes.push((format!("{net} via {gateway}"), through.build()));
-        }
-    }
-    if interface.has_v6() {
-        let gateway = interface.gateway_v6;
-        let route = || RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index);
-        routes.push((format!("{gateway}/128"), route().destination_prefix(gateway, 128).build()));
-        for net in interface
-            .destinations
-            .iter()
-            .filter_map(|net| if let IpNet::V6(net) = net { Some(net) } else { None })
-        {
-            let through =
-                route().destination_prefix(net.network(), net.prefix_len()).gateway(gateway).onlink();
-            routes.push((format!("{net} via {gateway}"), through.build()));
-        }
-    }
-    routes
-}
-
-/// Adds a route. One that the pod has already stays as it is: the first interface of a pod keeps its default
-/// route when a second is added.
-async fn add_route(handle: &Handle, name: &str, text: &str, route: RouteMessage) -> Result<(), LinkError> {
-    match handle.route().add(route).execute().await {
-        Ok(()) => Ok(()),
-        Err(error) => match LinkError::netlink(name, Step::Route, text, &error) {
-            error if error.errno() == Some(Errno::EEXIST as i32) => Ok(()),
-            error => Err(error),
-        },
-    }
 }

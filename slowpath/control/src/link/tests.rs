@@ -59,9 +59,20 @@ fn interface() -> Interface {
         addresses: ["10.7.0.7/32", "fd00:7::7/128", "10.77.0.0/24"].map(|net| net.parse().unwrap()).to_vec(),
         gateway_v4: "169.254.1.1".parse().unwrap(),
         gateway_v6: "fe80::4d:52ff:fe00:1".parse().unwrap(),
-        destinations: ["0.0.0.0/0", "::/0"].map(|net| net.parse().unwrap()).to_vec(),
+        routes: Routes::Default,
         queues: 1,
     }
+}
+
+/// Both steps.
+fn make_veth(
+    host_end: &InterfaceName,
+    owner: &str,
+    pod: &Pod,
+    interface: &Interface,
+) -> Result<Vec<millrace_api::Route>, LinkError> {
+    create_veth(host_end, owner, &pod.namespace(), interface)?;
+    dress_veth(host_end, &pod.namespace(), interface)
 }
 
 fn host_end() -> InterfaceName {
@@ -79,7 +90,7 @@ fn a_veth_pair_gives_the_pod_its_interface_and_is_removed_without_trace() {
     }
     let pod = Pod::new();
     let before = (links(), pod.run(&["ip", "-br", "link"]));
-    create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap();
+    make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap();
 
     let addresses = pod.run(&["ip", "addr", "show", "eth0"]);
     for expected in ["02:00:00:00:00:07", "mtu 1400", "10.7.0.7/32", "fd00:7::7/128", "LOWER_UP"] {
@@ -106,7 +117,7 @@ fn no_offload_that_a_raw_frame_cannot_carry_is_left_on() {
         return;
     }
     let pod = Pod::new();
-    create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap();
+    make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap();
     let features = pod.run(&["ethtool", "-k", "eth0"]);
     for feature in [
         "tx-checksumming",
@@ -131,21 +142,22 @@ fn a_name_that_the_pod_has_already_is_refused_and_leaves_nothing() {
     let pod = Pod::new();
     pod.run(&["ip", "tuntap", "add", "mode", "tap", "name", "eth0"]);
     let before = (links(), pod.run(&["ip", "-br", "link"]));
-    let error = create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap_err();
+    let error = make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap_err();
     assert!(error.to_string().contains("creating the interface"), "{error}");
     assert_eq!((links(), pod.run(&["ip", "-br", "link"])), before);
 }
 
 #[test]
-fn a_failure_after_the_pair_exists_removes_the_pair() {
+fn a_pair_that_could_not_be_dressed_is_removed() {
     if !own_host() {
         return;
     }
     let pod = Pod::new();
     let before = (links(), pod.run(&["ip", "-br", "link"]));
     let multicast = Interface { addresses: vec!["ff02::1/128".parse().unwrap()], ..interface() };
-    let error = create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &multicast).unwrap_err();
+    let error = make_veth(&host_end(), "pod-7", &pod, &multicast).unwrap_err();
     assert!(error.to_string().contains("ff02::1/128"), "{error}");
+    remove_veth(&host_end()).unwrap();
     assert_eq!((links(), pod.run(&["ip", "-br", "link"])), before);
 }
 
@@ -156,7 +168,7 @@ fn a_pair_whose_namespace_is_gone_is_removed_all_the_same() {
     }
     let before = links();
     let pod = Pod::new();
-    create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap();
+    make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap();
     drop(pod);
     remove_veth(&host_end()).unwrap();
     assert_eq!(links(), before);
@@ -188,12 +200,76 @@ fn a_tap_is_moved_renamed_and_shaped() {
 }
 
 #[test]
+fn a_tap_that_was_made_in_the_pod_is_dressed_compared_and_removed_by_its_owner_only() {
+    if !own_host() {
+        return;
+    }
+    let (pod, name) = (Pod::new(), interface().name);
+    pod.run(&["ip", "tuntap", "add", "mode", "tap", "name", "eth0"]);
+    assert!(!is_made_here(Some(&pod.namespace()), &name, "c-7").unwrap());
+    let routes = dress_tap(&pod.namespace(), "c-7", &interface()).unwrap();
+    let destinations: Vec<String> = routes.iter().map(|route| route.destination.to_string()).collect();
+    assert_eq!(destinations, ["0.0.0.0/0", "::/0"]);
+    assert_eq!(routes[0].gateway, Some("169.254.1.1".parse().unwrap()));
+    assert!(is_made_here(Some(&pod.namespace()), &name, "c-7").unwrap());
+    let compared = || compare(&pod.namespace(), &interface(), &routes).unwrap();
+    assert_eq!(compared(), []);
+    // The last address of a family takes the family's routes with it.
+    pod.run(&["ip", "addr", "del", "10.7.0.7/32", "dev", "eth0"]);
+    pod.run(&["ip", "-6", "route", "del", "default"]);
+    pod.run(&["ip", "link", "set", "eth0", "mtu", "1390"]);
+    let said: Vec<String> = compared().iter().map(ToString::to_string).collect();
+    let address = "it lacks the address 10.7.0.7/32";
+    let routes_gone = ["the route to 0.0.0.0/0 is gone", "the route to ::/0 is gone"];
+    assert_eq!(said, ["its MTU is 1390", address, routes_gone[0], routes_gone[1]]);
+    pod.run(&["ip", "link", "set", "eth0", "down"]);
+    assert!(compared().contains(&Difference::Down));
+
+    remove_tap(&pod.namespace(), &name, "c-8").unwrap();
+    assert!(pod.run(&["ip", "-br", "link"]).contains("eth0"), "it belongs to another");
+    remove_tap(&pod.namespace(), &name, "c-7").unwrap();
+    assert!(!pod.run(&["ip", "-br", "link"]).contains("eth0"));
+    remove_tap(&pod.namespace(), &name, "c-7").unwrap();
+    assert!(is_namespace(&Path::new("/run/netns").join(&pod.0)) && !is_namespace(Path::new("/run")));
+}
+
+#[test]
+fn routes_have_the_metrics_that_were_asked_for_and_families_without_an_address_have_none() {
+    if !own_host() {
+        return;
+    }
+    let pod = Pod::new();
+    pod.run(&["ip", "tuntap", "add", "mode", "tap", "name", "eth0"]);
+    let route = millrace_api::Route {
+        mtu: Some(1300),
+        advmss: Some(1200),
+        priority: Some(7),
+        table: Some(300),
+        ..millrace_api::Route::to("10.96.0.0/16".parse().unwrap())
+    };
+    let other = millrace_api::Route::to("fd96::/112".parse().unwrap());
+    let wanted = Interface {
+        addresses: vec!["10.7.0.7/32".parse().unwrap()],
+        routes: Routes::Of(vec![route, other]),
+        ..interface()
+    };
+    let set = dress_tap(&pod.namespace(), "c-7", &wanted).unwrap();
+    assert_eq!(set.len(), 1);
+    assert_eq!(compare(&pod.namespace(), &wanted, &set).unwrap(), []);
+    let shown = pod.run(&["ip", "route", "show", "table", "300"]);
+    for expected in ["10.96.0.0/16 via 169.254.1.1", "metric 7", "mtu 1300", "advmss 1200"] {
+        assert!(shown.contains(expected), "no {expected} in {shown}");
+    }
+    assert!(!pod.run(&["ip", "route"]).contains("default"));
+}
+
+#[test]
 fn the_second_interface_of_a_pod_leaves_its_default_route_alone() {
     if !own_host() {
         return;
     }
     let pod = Pod::new();
-    create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap();
+    make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap();
     let before = pod.run(&["ip", "route"]);
     let second = Interface {
         name: "net1".parse().unwrap(),
@@ -201,7 +277,7 @@ fn the_second_interface_of_a_pod_leaves_its_default_route_alone() {
         ..interface()
     };
     let name = host_end_name(Path::new("/var/lib/millrace"), PortId(8)).unwrap();
-    create_veth(&name, "pod-7-net1", Some(&pod.namespace()), &second).unwrap();
+    make_veth(&name, "pod-7-net1", &pod, &second).unwrap();
     assert_eq!(pod.run(&["ip", "route"]), before);
 }
 
@@ -231,7 +307,7 @@ fn what_a_killed_daemon_left_is_removed_by_the_next() {
     let mut record = Record::open(state.path()).unwrap();
     record.add(Leftover::Veth(host_end().to_string())).unwrap();
     record.add(Leftover::Socket(socket.clone())).unwrap();
-    create_veth(&host_end(), "pod-7", Some(&pod.namespace()), &interface()).unwrap();
+    make_veth(&host_end(), "pod-7", &pod, &interface()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     drop(record);
 

@@ -1,16 +1,27 @@
 //! Veth pairs: one end here for the AF_XDP socket, the other in the pod.
 
 use super::netlink::{converse, find};
-use super::{Interface, LinkError, Namespace, Step, offloads, pod};
+use super::pod::Dress;
+use super::{Interface, LinkError, Namespace, Step, pod};
+use millrace_api::Route;
 use millrace_config::{InterfaceName, InvalidValue};
 use millrace_fastpath::port::PortId;
-use nix::errno::Errno;
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use std::path::Path;
 
 /// Begins the alias of every interface that is made here: an interface without it is never removed.
-const ALIAS: &str = "millrace:";
+pub(super) const ALIAS: &str = "millrace:";
+
+/// Whether an interface was made here; for `owner`, if one is given.
+pub(super) fn is_ours(link: &LinkMessage, owner: Option<&str>) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::IfAlias(alias) => {
+            alias.strip_prefix(ALIAS).is_some_and(|found| owner.is_none_or(|owner| owner == found))
+        }
+        _ => false,
+    })
+}
 
 /// The name of the host's end of a port: `mr`, four digits that stand for the daemon's state directory, and the
 /// port's number. Two daemons in one namespace have two state directories, so their names do not meet.
@@ -22,36 +33,46 @@ pub fn host_end_name(state_directory: &Path, port: PortId) -> Result<InterfaceNa
     format!("mr{:04x}-{}", (hash >> 16) ^ (hash & 0xffff), port.0).parse()
 }
 
-/// Makes a veth pair: `host_end` in this namespace, up and without IP, and the pod's end as `interface` says, in
-/// `namespace` if one is given. All offloads that a raw frame cannot carry are off at the pod's end. On failure
-/// nothing is left.
+/// Makes a veth pair: `host_end` in this namespace and without IP, and the pod's end under its name, MAC address and MTU in
+/// `namespace`. Both are down until [`dress_veth`]. On failure nothing is left.
 ///
 /// `owner` is the port's name; it is put on the host's end for people to read.
 pub fn create_veth(
     host_end: &InterfaceName,
     owner: &str,
-    namespace: Option<&Namespace>,
+    namespace: &Namespace,
     interface: &Interface,
 ) -> Result<(), LinkError> {
-    converse(None, async |handle| {
-        let message = pair(host_end, namespace, interface);
-        let value =
-            format!("peer {} in {}", interface.name, namespace.map_or("this namespace", Namespace::name));
-        handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .map_err(|error| LinkError::netlink(host_end.as_str(), Step::Create, value, &error))
-    })?;
-    let finished = finish_host_end(host_end, owner)
-        .and_then(|()| offloads::turn_off(namespace, interface.name.as_str()))
-        .and_then(|()| pod::configure(namespace, interface));
-    if finished.is_err() {
+    let mut exists = false;
+    let made = converse(None, async |handle| {
+        let value = format!("peer {} in {}", interface.name, namespace.name());
+        let created = handle.link().add(pair(host_end, namespace, interface)).execute().await;
+        created.map_err(|error| LinkError::netlink(host_end.as_str(), Step::Create, value, &error))?;
+        exists = true;
+        // First of all, so that whatever is left after a failure can be told to be ours.
+        let index = find(handle, host_end.as_str()).await?.header.index;
+        let alias = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::IfAlias(format!("{ALIAS}{owner}")))
+            .build();
+        let named = handle.link().change(alias).execute().await;
+        named.map_err(|error| LinkError::netlink(host_end.as_str(), Step::Create, owner, &error))
+    });
+    if made.is_err() && exists {
         // The first error is the one to report; a pair that cannot be removed is still in the record.
         let _ = remove_veth(host_end);
     }
-    finished
+    made
+}
+
+/// Sets both ends up, the pod's end with everything that it is to have; gives the routes that were set. All offloads that a
+/// raw frame cannot carry are turned off at the pod's end. What is there stays on failure: it is for the caller to remove.
+pub fn dress_veth(
+    host_end: &InterfaceName,
+    namespace: &Namespace,
+    interface: &Interface,
+) -> Result<Vec<Route>, LinkError> {
+    set_host_end_up(host_end)?;
+    pod::configure(Some(namespace), interface, Dress { alias: None, offloads: false })
 }
 
 /// Removes a veth pair by its host's end. It being gone already, as after the end of the pod's namespace, is fine;
@@ -59,8 +80,7 @@ pub fn create_veth(
 pub fn remove_veth(host_end: &InterfaceName) -> Result<(), LinkError> {
     let removed = converse(None, async |handle| {
         let link = find(handle, host_end.as_str()).await?;
-        let ours = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfAlias(alias) if alias.starts_with(ALIAS));
-        if !link.attributes.iter().any(ours) {
+        if !is_ours(&link, None) {
             return Ok(());
         }
         handle
@@ -71,25 +91,23 @@ pub fn remove_veth(host_end: &InterfaceName) -> Result<(), LinkError> {
             .map_err(|error| LinkError::netlink(host_end.as_str(), Step::Remove, host_end, &error))
     });
     match removed {
-        Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Ok(()),
+        Err(error) if error.is_missing() => Ok(()),
         result => result,
     }
 }
 
 /// The message that makes both ends in one step, the pod's end where it belongs and under its final name: no
 /// moment at which half of it is elsewhere.
-fn pair(host_end: &InterfaceName, namespace: Option<&Namespace>, interface: &Interface) -> LinkMessage {
+fn pair(host_end: &InterfaceName, namespace: &Namespace, interface: &Interface) -> LinkMessage {
     let queues = u32::from(interface.queues.max(1));
-    let mut peer = vec![
+    let peer = vec![
         LinkAttribute::IfName(interface.name.to_string()),
         LinkAttribute::Address(interface.mac.octets().to_vec()),
         LinkAttribute::Mtu(u32::from(interface.mtu)),
         LinkAttribute::NumTxQueues(queues),
         LinkAttribute::NumRxQueues(queues),
+        LinkAttribute::NetNsFd(namespace.descriptor()),
     ];
-    if let Some(namespace) = namespace {
-        peer.push(LinkAttribute::NetNsFd(namespace.descriptor()));
-    }
     message(vec![
         LinkAttribute::IfName(host_end.to_string()),
         LinkAttribute::Mtu(u32::from(interface.mtu)),
@@ -108,18 +126,12 @@ fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
     message
 }
 
-/// The alias first, so that whatever is left after a failure can be told to be ours; then up, without IPv6 of
-/// the kernel's own on it.
-fn finish_host_end(host_end: &InterfaceName, owner: &str) -> Result<(), LinkError> {
+/// Up, without IPv6 of the kernel's own on it.
+fn set_host_end_up(host_end: &InterfaceName) -> Result<(), LinkError> {
+    let name = host_end.as_str();
+    pod::silence(name);
     converse(None, async |handle| {
-        let name = host_end.as_str();
         let index = find(handle, name).await?.header.index;
-        let alias = LinkUnspec::new_with_index(index)
-            .append_extra_attribute(LinkAttribute::IfAlias(format!("{ALIAS}{owner}")))
-            .build();
-        let changed = handle.link().change(alias).execute().await;
-        changed.map_err(|error| LinkError::netlink(name, Step::Create, owner, &error))?;
-        pod::silence(name);
         let up = handle.link().change(LinkUnspec::new_with_index(index).up().build()).execute().await;
         up.map_err(|error| LinkError::netlink(name, Step::Up, "up", &error))
     })

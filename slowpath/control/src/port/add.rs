@@ -1,9 +1,12 @@
 //! How a port comes.
 
+use super::limits::limits;
 use super::{Port, PortError, Step};
+use crate::attachment::Lasting;
 use crate::control::Control;
-use crate::driver::OpenRequest;
+use crate::driver::{OpenRequest, Place};
 use crate::worker::{WorkerError, assign};
+use millrace_api::Bandwidth;
 use millrace_config::{Attachment, PortConfig, Prefix};
 use millrace_fastpath::pipeline::Command;
 use millrace_fastpath::port::{Frame, PortCounters, PortId, PortQueue};
@@ -13,6 +16,25 @@ use std::sync::Arc;
 impl<F: Frame> Control<F> {
     /// Adds a port; it carries traffic when this returns. On failure nothing is left of it.
     pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
+        self.add(config, None, None)
+    }
+
+    /// Adds the port of an attachment: it outlives the process. On failure nothing is left of it but what was adopted.
+    pub(crate) fn add_lasting_port(
+        &mut self,
+        config: PortConfig,
+        lasting: Lasting,
+        bandwidth: Option<Bandwidth>,
+    ) -> Result<PortId, PortError> {
+        self.add(config, Some(lasting), bandwidth)
+    }
+
+    fn add(
+        &mut self,
+        config: PortConfig,
+        lasting: Option<Lasting>,
+        bandwidth: Option<Bandwidth>,
+    ) -> Result<PortId, PortError> {
         self.check_new(&config)?;
         let id = self.numbers.take().ok_or_else(|| PortError::TooMany(config.name.clone()))?;
         let mut port = Port {
@@ -25,9 +47,16 @@ impl<F: Frame> Control<F> {
             workers: Vec::new(),
             published: false,
             prepared: false,
+            lasting,
+            routes: Vec::new(),
+            bandwidth,
         };
         match self.bring_up(&mut port) {
             Ok(()) => {
+                if let Some(lasting) = &mut port.lasting {
+                    // From now on it is as if it had been made here.
+                    lasting.adopted = false;
+                }
                 tracing::info!(port = %port.config.name, number = id.0, kind = %port.config.attachment.kind(), "port added");
                 self.ports.insert(port.config.name.clone(), port);
                 Ok(id)
@@ -58,26 +87,37 @@ impl<F: Frame> Control<F> {
             interface: interface.as_ref(),
             mtu: port.mtu,
             counters: Arc::clone(&port.counters),
+            place: match &port.lasting {
+                Some(lasting) if lasting.adopted => Place::Adopted,
+                Some(_) => Place::Pod,
+                None => Place::Here,
+            },
         };
         let opened = self.driver.open(&request).map_err(failed(Step::Open))?;
         port.device = Some(opened.device);
         // From here on a failure drops the queues when this function returns, before the device.
         let queues = opened.queues;
-        self.plumbing.finish(&port.site()).map_err(failed(Step::Finish))?;
+        port.routes = self.plumbing.finish(&port.site()).map_err(failed(Step::Finish))?;
         self.publish_port(port);
-        self.attach(port, queues)
+        self.give_out(port, queues)?;
+        match (&port.lasting, &port.device) {
+            // Last: until here all of it goes if the process ends.
+            (Some(_), Some(device)) => device.set_lasting(true).map_err(failed(Step::Finish)),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the queues to workers, and tells all others where frames for the port go.
-    fn attach(&mut self, port: &mut Port, queues: Vec<Box<dyn PortQueue<F>>>) -> Result<(), PortError> {
+    fn give_out(&mut self, port: &mut Port, queues: Vec<Box<dyn PortQueue<F>>>) -> Result<(), PortError> {
         let name = port.config.name.clone();
+        let limits = limits(port.bandwidth);
         let chosen = assign(&self.workers, queues.len()).map_err(|error| error.at(&name, Step::Attach))?;
         for (worker, queue) in chosen.into_iter().zip(queues) {
             let worker = &mut self.workers[worker];
             // Before the command: if it fails half-way, this worker is asked to let go, too.
             port.workers.push(worker.id());
             let counters = Arc::clone(&port.counters);
-            let command = Command::Attach { port: port.id, queue, counters, limits: None };
+            let command = Command::Attach { port: port.id, queue, counters, limits: limits.clone() };
             worker.send(command).map_err(|error| error.at(&name, Step::Attach))?;
         }
         let without = self.workers.iter_mut().filter(|worker| worker.queues_of(port.id) == 0);
@@ -125,8 +165,13 @@ impl<F: Frame> Control<F> {
     /// other peers configure themselves, and their pod may become known later.
     fn announce(&mut self, port: &mut Port) -> Result<(), PortError> {
         self.enter(port);
-        port.addresses = self.prefixes_of(port.id);
         let config = &port.config;
+        if port.lasting.is_some() {
+            // What its pod's object says may be about an earlier pod of that name.
+            port.addresses = config.addresses.iter().map(|prefix| prefix.net()).collect();
+            return Ok(());
+        }
+        port.addresses = self.prefixes_of(port.id);
         let makes_interface =
             matches!(config.attachment, Attachment::AfXdp { netns: Some(_), .. } | Attachment::Tap { .. });
         match &config.pod {

@@ -1,7 +1,7 @@
 //! Why a port could not be added or removed.
 
 use crate::driver::Refusal;
-use millrace_api::ErrorCode;
+use millrace_api::{AttachmentId, ErrorCode};
 use millrace_config::{PodRef, PortName, Prefix};
 use std::fmt;
 use thiserror::Error;
@@ -83,6 +83,14 @@ pub enum PortError {
         /// The pod.
         pod: PodRef,
     },
+    /// It is an attachment's.
+    #[error("port {port} belongs to attachment {id}: its container runtime removes it")]
+    Attached {
+        /// The port.
+        port: PortName,
+        /// What it belongs to.
+        id: AttachmentId,
+    },
     /// There are as many ports as can be.
     #[error("port {0}: all port numbers are in use")]
     TooMany(PortName),
@@ -106,9 +114,10 @@ impl PortError {
     /// The kind of refusal for the admin API.
     pub fn code(&self) -> ErrorCode {
         match self {
-            PortError::Exists(_) | PortError::PlaceTaken { .. } | PortError::AddressTaken { .. } => {
-                ErrorCode::Conflict
-            }
+            PortError::Exists(_)
+            | PortError::PlaceTaken { .. }
+            | PortError::AddressTaken { .. }
+            | PortError::Attached { .. } => ErrorCode::Conflict,
             PortError::Unknown(_) => ErrorCode::NotFound,
             PortError::UnknownPod { .. } | PortError::GatewayAddress { .. } => ErrorCode::Invalid,
             PortError::TooMany(_) => ErrorCode::Unavailable,

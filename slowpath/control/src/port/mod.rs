@@ -2,11 +2,12 @@
 //!
 //! Adding goes: number, model, host's side, device, pod's side, tables, workers. Removing goes the other way: tables first,
 //! so that no new frame is sent there; a grace period; the workers let go of the queues; then the queues, the device
-//! and the host's side go, and the number is free again. Whatever fails on the way in, the steps already taken
+//! and the host's side go, and the number is free again. (A veth goes before its sockets: the kernel then closes them at once.) Whatever fails on the way in, the steps already taken
 //! are undone in that same order.
 
 mod add;
 mod error;
+mod limits;
 mod number;
 mod pending;
 mod remove;
@@ -15,9 +16,11 @@ pub use error::{PortError, Step};
 pub(crate) use number::Numbers;
 pub(crate) use pending::Pending;
 
+use crate::attachment::Lasting;
 use crate::driver::Device;
 use crate::plumbing::Site;
 use ipnet::IpNet;
+use millrace_api::{Bandwidth, Route};
 use millrace_config::PortConfig;
 use millrace_fastpath::port::{PortCounters, PortId, WorkerId};
 use std::sync::Arc;
@@ -39,10 +42,17 @@ pub(crate) struct Port {
     pub(crate) published: bool,
     /// Whether the host's side was made.
     pub(crate) prepared: bool,
+    /// For the port of an attachment: what is different with it.
+    pub(crate) lasting: Option<Lasting>,
+    /// The routes that its pod got.
+    pub(crate) routes: Vec<Route>,
+    /// Limits of its rate.
+    pub(crate) bandwidth: Option<Bandwidth>,
 }
 
 impl Port {
     pub(crate) fn site(&self) -> Site<'_> {
-        Site { id: self.id, config: &self.config, addresses: &self.addresses, mtu: self.mtu }
+        let Port { id, config, addresses, mtu, .. } = self;
+        Site { id: *id, config, addresses, mtu: *mtu, lasting: self.lasting.as_ref() }
     }
 }

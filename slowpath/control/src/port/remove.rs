@@ -2,14 +2,28 @@
 
 use super::{Port, PortError, Step};
 use crate::control::Control;
-use millrace_config::PortName;
+use millrace_config::{Attachment, PortName};
 use millrace_fastpath::pipeline::Command;
-use millrace_fastpath::port::{DropReason, Frame};
+use millrace_fastpath::port::{DropReason, Frame, PortQueue};
 
 impl<F: Frame> Control<F> {
     /// Removes a port, or gives one up that is configured and not open. When this returns without error, nothing of it
-    /// is left.
+    /// is left. The port of an attachment is the container runtime's to remove.
     pub fn remove_port(&mut self, name: &PortName) -> Result<(), PortError> {
+        if let Some(id) = self.attachments.of_port(name) {
+            return Err(PortError::Attached { port: name.clone(), id: id.clone() });
+        }
+        self.remove_any_port(name)?;
+        self.forget_host_leg(name);
+        Ok(())
+    }
+
+    /// Removes the port of an attachment, with all that the container has of it.
+    pub(crate) fn remove_attached_port(&mut self, name: &PortName) -> Result<(), PortError> {
+        self.remove_any_port(name)
+    }
+
+    pub(crate) fn remove_any_port(&mut self, name: &PortName) -> Result<(), PortError> {
         let forgotten = self.forget_pending(name);
         let Some(port) = self.ports.remove(name) else {
             return if forgotten { Ok(()) } else { Err(PortError::Unknown(name.clone())) };
@@ -19,50 +33,80 @@ impl<F: Frame> Control<F> {
         Ok(())
     }
 
-    /// Undoes whatever was done for a port, last step first.
+    /// Closes a port and leaves what its pod has for the next instance.
+    pub(crate) fn release_port(&mut self, name: &PortName) -> Result<(), PortError> {
+        let Some(mut port) = self.ports.remove(name) else { return Ok(()) };
+        let queues = self.withdraw(&mut port)?;
+        drop(queues);
+        drop(port.device.take());
+        Ok(())
+    }
+
+    /// Undoes whatever was done for a port, last step first. What was adopted and could not be opened stays.
     pub(super) fn tear_down(&mut self, mut port: Port) -> Result<(), PortError> {
         let name = port.config.name.clone();
-        if let Some(device) = &port.device {
-            // The last time that the driver can count what the kernel lost for it.
-            device.link();
+        let queues = self.withdraw(&mut port)?;
+        let to_undo = port.prepared && !port.site().is_adopted();
+        let failed = |source| PortError::step(&name, Step::Undo, source);
+        // A socket whose interface is gone is closed at once, one whose interface is there waits for the kernel's readers.
+        let is_veth = matches!(port.config.attachment, Attachment::AfXdp { netns: Some(_), .. });
+        if to_undo && is_veth {
+            self.plumbing.undo(&port.site()).map_err(failed)?;
         }
-        self.leave(&port);
-        if port.published {
-            self.compile();
-            // No worker sees the port in its tables any more, and none has frames of a burst for it in hand.
-            self.domain.synchronize();
+        if let (Some(device), true) = (&port.device, to_undo && port.lasting.is_some())
+            && let Err(error) = device.set_lasting(false)
+        {
+            tracing::debug!(%error, port = %name, "its interface is gone already");
         }
-        if let Err(error) = self.detach(&port) {
-            // A worker may still use the queues: the device stays open and the number taken, rather than being
-            // used by two.
-            std::mem::forget(port.device.take());
-            return Err(error);
-        }
+        drop(queues);
         drop(port.device.take());
         self.keep_counts(&port);
-        if port.prepared {
-            self.plumbing.undo(&port.site()).map_err(|source| PortError::step(&name, Step::Undo, source))?;
+        if to_undo && !is_veth {
+            self.plumbing.undo(&port.site()).map_err(failed)?;
         }
         self.numbers.give_back(port.id);
         Ok(())
     }
 
-    /// Takes the queues back from all workers and drops them.
-    fn detach(&mut self, port: &Port) -> Result<(), PortError> {
+    /// Has workers and tables forget a port; gives its queues.
+    fn withdraw(&mut self, port: &mut Port) -> Result<Vec<Box<dyn PortQueue<F>>>, PortError> {
+        if let Some(device) = &port.device {
+            // The last time that the driver can count what the kernel lost for it.
+            device.link();
+        }
+        self.leave(port);
+        if port.published {
+            self.compile();
+            // No worker sees the port in its tables any more, and none has frames of a burst for it in hand.
+            self.domain.synchronize();
+        }
+        let queues = self.take_back(port);
+        if queues.is_err() {
+            // A worker may still use the queues: the device stays open and the number taken, rather than being
+            // used by two.
+            std::mem::forget(port.device.take());
+        }
+        queues
+    }
+
+    /// Takes the queues back from all workers.
+    fn take_back(&mut self, port: &Port) -> Result<Vec<Box<dyn PortQueue<F>>>, PortError> {
+        let mut queues = Vec::new();
         if port.workers.is_empty() {
-            return Ok(());
+            return Ok(queues);
         }
         let name = &port.config.name;
         for worker in &mut self.workers {
             if worker.queues_of(port.id) > 0 {
-                drop(worker.detach(port.id).map_err(|error| error.at(name, Step::Detach))?);
+                queues.extend(worker.detach(port.id).map_err(|error| error.at(name, Step::Detach))?);
             } else {
                 worker
                     .send(Command::Forget { port: port.id })
                     .map_err(|error| error.at(name, Step::Detach))?;
             }
         }
-        self.settle().map_err(|error| error.at(name, Step::Detach))
+        self.settle().map_err(|error| error.at(name, Step::Detach))?;
+        Ok(queues)
     }
 
     /// Losses of a port that goes stay in the node's totals.

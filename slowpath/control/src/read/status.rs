@@ -1,9 +1,7 @@
 //! The daemon as a whole.
 
 use crate::control::Control;
-use millrace_api::{
-    AttachmentStatus, ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables,
-};
+use millrace_api::{ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables};
 use millrace_config::Source;
 use millrace_fastpath::port::Frame;
 use std::time::Duration;
@@ -24,7 +22,7 @@ impl<F: Frame> Control<F> {
                 place: directory.display().to_string(),
                 synced: self.source_synced,
                 objects: self.model.objects() as u64,
-                errors: (self.object_errors.len() + self.health_errors.len() + self.pending.len()) as u64,
+                errors: self.error_count() as u64,
             },
             ports_up: self.ports_up() as u64,
             ports: self.ports.len() as u64,
@@ -34,7 +32,7 @@ impl<F: Frame> Control<F> {
             flow_capacity: self.flows.capacity().into(),
             dropped_frames: self.lost(),
             pools: self.pools(),
-            attachments: AttachmentStatus::default(),
+            attachments: self.attachment_status(),
         }
     }
 
@@ -65,7 +63,8 @@ impl<F: Frame> Control<F> {
         self.published_at.elapsed()
     }
 
-    /// Objects, files and configured ports that cannot be used, and health checks that cannot be answered.
+    /// Objects, files and configured ports that cannot be used, health checks that cannot be answered, and ranges that the
+    /// host does not reach.
     pub fn object_errors(&self) -> ObjectErrorList {
         let ports = self.pending.iter().map(|pending| ObjectError {
             file: "configuration".to_owned(),
@@ -74,7 +73,18 @@ impl<F: Frame> Control<F> {
             ..ObjectError::default()
         });
         let objects = self.object_errors.iter().chain(&self.health_errors).cloned();
-        ObjectErrorList { errors: objects.chain(ports).collect() }
+        ObjectErrorList {
+            errors: objects
+                .chain(ports)
+                .chain(self.host_leg.errors())
+                .chain(self.attachment_errors())
+                .collect(),
+        }
+    }
+
+    fn error_count(&self) -> usize {
+        let ours = self.pending.len() + self.host_leg.error_count();
+        self.object_errors.len() + self.health_errors.len() + ours
     }
 
     /// Whether everything that the source had at the start is in the tables.

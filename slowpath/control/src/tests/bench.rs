@@ -1,6 +1,9 @@
 //! A node in memory: drivers and plumbing that fail when told to, and say what they hold.
 
+use crate::link::{HostRoutes, Obstacle};
 use crate::*;
+use ipnet::IpNet;
+use millrace_api::Route;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName};
 use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
@@ -9,11 +12,14 @@ use millrace_fastpath::sync::{Domain, Region, Snapshot};
 use millrace_fastpath::tables::{Gateway, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ModelConfig};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Commands that may wait for a worker, and so two more than the queues that it can take.
 pub(super) const MAILBOX: usize = 64;
@@ -33,6 +39,11 @@ pub(super) struct Outside {
     pub(super) sites: AtomicUsize,
     pub(super) wires: Mutex<BTreeMap<PortId, Arc<Mutex<Wire>>>>,
     pub(super) failing: Mutex<Option<Step>>,
+    /// Ports whose pods have something that outlives the process.
+    pub(super) lasting: Mutex<BTreeSet<String>>,
+    /// Network namespaces that are not there.
+    pub(super) gone: Mutex<BTreeSet<PathBuf>>,
+    pub(super) host: Mutex<Host>,
 }
 
 impl Outside {
@@ -127,25 +138,79 @@ impl PortQueue<BufferFrame> for MemoryPort {
     }
 }
 
+/// The host's addresses, the routes that are in the way, and where the host was led last.
+#[derive(Default)]
+pub(super) struct Host {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) routes: Vec<IpNet>,
+    pub(super) led: Option<HostRoutes>,
+}
+
+struct MemoryStack(Arc<Outside>);
+
+impl HostStack for MemoryStack {
+    fn addresses(&mut self) -> Result<Vec<IpAddr>, Refusal> {
+        Ok(self.0.host.lock().unwrap().addresses.clone())
+    }
+
+    fn lead(&mut self, wanted: &HostRoutes) -> Result<Vec<Obstacle>, Refusal> {
+        let mut host = self.0.host.lock().unwrap();
+        host.led = Some(wanted.clone());
+        let obstacle = |&range: &IpNet| {
+            let route =
+                host.routes.iter().copied().find(|route| range.contains(route) || route.contains(&range));
+            route.map(|route| Obstacle { range, route, interface: None })
+        };
+        Ok(wanted.ranges.iter().filter_map(obstacle).collect())
+    }
+
+    fn is_led(&mut self, wanted: &HostRoutes, _: &[Obstacle]) -> Result<bool, Refusal> {
+        Ok(self.0.host.lock().unwrap().led.as_ref() == Some(wanted))
+    }
+}
+
 struct MemoryPlumbing(Arc<Outside>);
 
 impl Plumbing for MemoryPlumbing {
-    fn prepare(&mut self, _: &Site<'_>) -> Result<Option<InterfaceName>, Refusal> {
+    fn prepare(&mut self, site: &Site<'_>) -> Result<Option<InterfaceName>, Refusal> {
         self.0.fail(Step::Prepare)?;
-        self.0.sites.fetch_add(1, Ordering::SeqCst);
+        let name = site.config.name.to_string();
+        match site.lasting {
+            None => drop(self.0.sites.fetch_add(1, Ordering::SeqCst)),
+            Some(lasting) if !lasting.adopted => {
+                assert!(self.0.lasting.lock().unwrap().insert(name), "it is there already");
+            }
+            Some(_) if !self.0.lasting.lock().unwrap().contains(&name) => return Err("it is gone".into()),
+            Some(_) => {}
+        }
         Ok(None)
     }
 
-    fn finish(&mut self, _: &Site<'_>) -> Result<(), Refusal> {
-        self.0.fail(Step::Finish)
+    fn finish(&mut self, _: &Site<'_>) -> Result<Vec<Route>, Refusal> {
+        self.0.fail(Step::Finish)?;
+        Ok(vec![Route::to("0.0.0.0/0".parse().unwrap())])
     }
 
-    fn undo(&mut self, _: &Site<'_>) -> Result<(), Refusal> {
+    fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal> {
+        if site.lasting.is_some() {
+            self.0.fail(Step::Undo)?;
+            self.0.lasting.lock().unwrap().remove(site.config.name.as_str());
+            return Ok(());
+        }
         let (_, queues, sites) = self.0.held();
         assert!(sites > 0, "undone once for each time it was made");
         assert!(self.0.devices.load(Ordering::SeqCst) == 0 || queues > 0, "devices go after their queues");
         self.0.sites.fetch_sub(1, Ordering::SeqCst);
         self.0.fail(Step::Undo)
+    }
+
+    fn check(&mut self, site: &Site<'_>, _: &[Route]) -> Result<(), Refusal> {
+        let is_there = self.0.lasting.lock().unwrap().contains(site.config.name.as_str());
+        if is_there { Ok(()) } else { Err("its address is gone".into()) }
+    }
+
+    fn has_namespace(&self, file: &Path) -> bool {
+        !self.0.gone.lock().unwrap().contains(file)
     }
 }
 
@@ -153,11 +218,19 @@ impl Plumbing for MemoryPlumbing {
 pub(super) struct Node {
     pub(super) control: Control<BufferFrame>,
     pub(super) outside: Arc<Outside>,
+    /// The state directory.
+    pub(super) state: Arc<TempDir>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Node {
     pub(super) fn new(workers: usize) -> Self {
+        let state = Arc::new(TempDir::new().unwrap());
+        Node::at(workers, Config::default(), state, Arc::default())
+    }
+
+    /// A node with a state directory and an outside that were there before it.
+    pub(super) fn at(workers: usize, config: Config, state: Arc<TempDir>, outside: Arc<Outside>) -> Self {
         let gateway = Gateway {
             mac: MacAddr([2, 0x4d, 0x52, 0, 0, 1]),
             ipv4: "169.254.1.1".parse().unwrap(),
@@ -165,9 +238,10 @@ impl Node {
         };
         let domain = Domain::new(workers);
         let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(gateway))));
-        let config = FlowTableConfig { connections: 1024, secret: [3; 4], timeouts: Timeouts::default() };
+        let flow_config =
+            FlowTableConfig { connections: 1024, secret: [3; 4], timeouts: Timeouts::default() };
         let memory = Region::from_heap(Line::zeroed(FlowTable::lines(1024)));
-        let flows = Arc::new(FlowTable::try_new(config, memory, &domain).unwrap());
+        let flows = Arc::new(FlowTable::try_new(flow_config, memory, &domain).unwrap());
         let memory = Region::from_heap(Line::zeroed(AffinityTable::lines(64)));
         let affinity = Arc::new(AffinityTable::try_new(64, [5; 4], memory).unwrap());
         let wakers: Vec<Waker> = (0..workers).map(|_| Arc::new(|| {}) as Waker).collect();
@@ -197,10 +271,10 @@ impl Node {
                 }
             }));
         }
-        let outside = Arc::new(Outside::default());
         let model = Model::new(ModelConfig::new("node", gateway));
         let control = Control::new(Parts {
-            config: Config::default(),
+            attachments: Attachments::open(state.path()).unwrap(),
+            config,
             node: "node".parse().unwrap(),
             hugepages: false,
             model,
@@ -211,9 +285,10 @@ impl Node {
             workers: handles,
             driver: Box::new(MemoryDriver(Arc::clone(&outside))),
             plumbing: Box::new(MemoryPlumbing(Arc::clone(&outside))),
+            host: Box::new(MemoryStack(Arc::clone(&outside))),
             pools: Box::new(Vec::new),
         });
-        Node { control, outside, workers: threads }
+        Node { control, outside, state, workers: threads }
     }
 
     pub(super) fn fail(&self, step: Option<Step>) {
@@ -224,7 +299,7 @@ impl Node {
         Arc::clone(&self.outside.wires.lock().unwrap()[&id])
     }
 
-    /// Ends the node: everything must be gone.
+    /// Ends the node: everything must be gone, but what containers have.
     pub(super) fn end(mut self) {
         self.fail(None);
         self.control.shut_down().unwrap();

@@ -7,8 +7,13 @@ use millrace_fastpath::port::{BufferFrame, Frame};
 
 /// An IPv4 packet from one port's peer to another's, with valid checksums.
 fn packet(from: u8, to: u8) -> BufferFrame {
+    packet_to(from, [10, 0, 0, to])
+}
+
+/// The same to any address.
+pub(super) fn packet_to(from: u8, [a, b, c, to]: [u8; 4]) -> BufferFrame {
     let mut bytes = vec![2, 0x4d, 0x52, 0, 0, 1, 2, 0, 0, 0, 0, from, 8, 0];
-    let mut ip = [0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to];
+    let mut ip = [0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, a, b, c, to];
     let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     ip[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());

@@ -1,6 +1,7 @@
 //! The admin API over HTTP: paths, and how they are served.
 
 mod answer;
+mod attachments;
 mod query;
 mod socket;
 
@@ -13,7 +14,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use millrace_api::{ErrorCode, PortConfig, path};
 use millrace_config::PortName;
 use millrace_control::{PortError, TraceError};
@@ -30,6 +31,9 @@ pub(crate) fn router(control: ControlEnd) -> Router {
         .route(path::STATUS, get(status))
         .route(path::PORTS, get(list_ports).post(add_port))
         .route("/v1/ports/{name}", get(show_port).delete(remove_port))
+        .route(path::ATTACHMENTS, get(attachments::list).post(attachments::attach))
+        .route(path::ATTACHMENTS_GC, post(attachments::collect_garbage))
+        .route("/v1/attachments/{container}/{interface}", get(attachments::check).delete(attachments::detach))
         .route(path::SERVICES, get(list_services))
         .route("/v1/services/{namespace}/{name}", get(show_service))
         .route(path::FLOWS, get(list_flows))
@@ -55,7 +59,7 @@ async fn list_ports(State(control): State<ControlEnd>) -> Answer {
 }
 
 async fn add_port(State(control): State<ControlEnd>, body: Result<Bytes, BytesRejection>) -> Answer {
-    let config: PortConfig = query::parse_body(body)?;
+    let config: PortConfig = query::parse_body(body, "a port")?;
     let name = config.name.clone();
     let added = control.ask(move |control| control.add_port(config).and_then(|_| control.show_port(&name)));
     Success::with_status(StatusCode::CREATED, added.await??)

@@ -5,10 +5,14 @@ use axum::body::Bytes;
 use axum::extract::Query;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, Uri};
-use millrace_api::{ErrorCode, FlowFilter, PortConfig, TraceRequest};
+use millrace_api::{ErrorCode, FlowFilter, TraceRequest};
 use serde::de::DeserializeOwned;
 
-pub(super) fn parse_body(body: Result<Bytes, BytesRejection>) -> Result<PortConfig, Failure> {
+/// A body of JSON; `what` says what it is to be.
+pub(super) fn parse_body<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+    what: &str,
+) -> Result<T, Failure> {
     let bytes = body.map_err(|rejection| {
         let code = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge,
@@ -17,7 +21,7 @@ pub(super) fn parse_body(body: Result<Bytes, BytesRejection>) -> Result<PortConf
         Failure::new(code, rejection.body_text())
     })?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(ErrorCode::Invalid, format!("the body is not a port: {error}")))
+        .map_err(|error| Failure::new(ErrorCode::Invalid, format!("the body is not {what}: {error}")))
 }
 
 pub(super) fn parse_flow_filter(query: Option<&str>) -> Result<FlowFilter, Failure> {

@@ -112,6 +112,30 @@ impl Place {
         self.namespaces.lock().unwrap().push(self.pod(name));
     }
 
+    pub(crate) fn remove_pod(&self, name: &str) {
+        ip(&["netns", "del", &self.pod(name)]);
+        self.namespaces.lock().unwrap().retain(|known| *known != self.pod(name));
+    }
+
+    /// Runs a command in a namespace; gives what it says.
+    pub(crate) fn exec_in(&self, name: &str, command: &[&str]) -> String {
+        ip(&[&["netns", "exec", &self.pod(name)], command].concat())
+    }
+
+    /// Runs a function on a thread in a namespace: its sockets stay there.
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let file = File::open(format!("/run/netns/{}", self.pod(name))).unwrap();
+        let enter_and_work = move || {
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::spawn(enter_and_work).join().unwrap()
+    }
+
     /// Interfaces of the daemon's namespace.
     pub(crate) fn links(&self) -> String {
         self.in_pod("host")

@@ -114,8 +114,10 @@ fn illegal_values_are_refused() {
 #[test]
 fn the_time_of_a_change_is_read_and_a_bad_one_ignored() {
     let at = |time: &str| {
-        let annotation = format!("annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}");
-        let text = slice("addressType: IPv4, endpoints: []").replace("name: e", &format!("name: e, {annotation}"));
+        let annotation =
+            format!("annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}");
+        let text =
+            slice("addressType: IPv4, endpoints: []").replace("name: e", &format!("name: e, {annotation}"));
         let Object::EndpointSlice(found) = one(&text) else { panic!("not a slice") };
         found.trigger_time
     };

@@ -1,0 +1,52 @@
+//! What there is to say of attachments.
+
+use super::{AttachError, Family};
+use crate::control::Control;
+use millrace_api::{Attachment, AttachmentId, AttachmentList, AttachmentStatus, ObjectError};
+use millrace_fastpath::port::Frame;
+
+impl<F: Frame> Control<F> {
+    /// All attachments, by container and interface.
+    pub fn list_attachments(&self) -> AttachmentList {
+        let attachments = self.attachments.entries.values().map(|stored| stored.attachment.clone());
+        AttachmentList { attachments: attachments.collect() }
+    }
+
+    /// One attachment, after a look whether the container has all of it.
+    pub fn check_attachment(&mut self, id: &AttachmentId) -> Result<Attachment, AttachError> {
+        let stored = self.attachments.entries.get(id).ok_or_else(|| AttachError::Unknown(id.clone()))?;
+        let attachment = stored.attachment.clone();
+        let differs = |source| AttachError::Differs { id: id.clone(), source };
+        let Some(port) = self.ports.get(&attachment.port) else {
+            let reason = self.attachments.lost.get(id).cloned();
+            return Err(differs(reason.unwrap_or_else(|| "it has no port".to_owned()).into()));
+        };
+        self.plumbing.check(&port.site(), &attachment.routes).map_err(differs)?;
+        Ok(attachment)
+    }
+
+    /// Whether attachments can be made, and how many.
+    pub fn attachment_status(&self) -> AttachmentStatus {
+        let attachments = &self.attachments;
+        let mut ipam = attachments.ipam.clone();
+        ipam.set_ranges(&self.address_ranges());
+        AttachmentStatus {
+            ready: attachments.adopted,
+            reason: (!attachments.adopted).then(|| AttachError::Starting.to_string()),
+            attachments: attachments.entries.len() as u64,
+            ipv4_left: ipam.left(Family::V4),
+            ipv6_left: ipam.left(Family::V6),
+        }
+    }
+
+    /// Files that hold no attachment, and attachments that could not be adopted.
+    pub(crate) fn attachment_errors(&self) -> impl Iterator<Item = ObjectError> {
+        let lost = self.attachments.lost.iter().map(|(id, reason)| ObjectError {
+            file: self.attachments.state_directory.display().to_string(),
+            object: Some(format!("attachment {id}")),
+            reason: reason.clone(),
+            ..ObjectError::default()
+        });
+        self.attachments.damaged.iter().cloned().chain(lost)
+    }
+}
