@@ -59,6 +59,14 @@ def memory_rows(results):
     yield "allocations in the hot path", "0", None if worst is None else str(worst), worst == 0 if lines else None
 
 
+def worker_rows(results):
+    """Several workers over one flow table."""
+    found = results[0] if results else {}
+    ratio = found.get("two_workers_beside_one")
+    shown = ratio and f"{ratio:.2f}× ({found['least']:.2f}–{found['most']:.2f})"
+    yield "two workers beside one, in memory", "≥ 1.9×", shown, ratio and ratio >= 1.9
+
+
 def cluster_rows(results):
     """The control thread with a large cluster."""
     found = results[0] if results else {}
@@ -88,7 +96,6 @@ def kernel_rows(report):
 NOT_MEASURED = (
     ("new flows through vhost ports", "≥ 1.5 M/s"),
     ("AF_XDP veth to veth beside testpmd with net_af_xdp", "≥ 1.0×"),
-    ("two workers beside one", "≥ 1.9×"),
     ("1 M flows", "≤ 256 MiB"),
     ("idle worker, adaptive mode", "≤ 3 % of a core, wake-up ≤ 60 µs"),
 )
@@ -97,6 +104,7 @@ NOT_MEASURED = (
 def main():
     directory = Path(sys.argv[1])
     rows = [*vhost_rows(load(directory, "vhost.json")), *memory_rows(load_lines(directory, "memory.jsonl")),
+            *worker_rows(load_lines(directory, "workers.jsonl")),
             *cluster_rows(load_lines(directory, "cluster.jsonl")), *kernel_rows(load(directory, "kernel-pods.json"))]
     rows += [(what, goal, None, None) for what, goal in NOT_MEASURED]
     print("| what | goal | measured | |\n|---|---|---|---|")

@@ -33,6 +33,9 @@ fn main() {
     let cycles_per_nano = cycles_per_nano();
     // With an argument: the workload whose number, from 0, it names.
     let only: Option<usize> = std::env::args().nth(1).and_then(|number| number.parse().ok());
+    if std::env::args().nth(1).as_deref() == Some("workers") {
+        return workers();
+    }
     let workloads = [
         (Family::V4, 1 << 10, 1),
         (Family::V4, 1 << 16, 1),
@@ -67,6 +70,38 @@ fn main() {
         });
         println!("{line}");
     }
+}
+
+/// Two workers that share a flow table beside one, in turns: packets in a second.
+fn workers() {
+    const FLOWS: u32 = 1 << 16;
+    let shape = Shape { family: Family::V4, flows: FLOWS, services: 10 };
+    let mut ratios = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let [one, two] = [1, 2].map(|count| rate(Workload::team(shape, count)));
+        ratios.push(two / one);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let line = serde_json::json!({
+        "workers_flows": FLOWS, "two_workers_beside_one": (ratios[ROUNDS / 2] * 100.0).round() / 100.0,
+        "least": (ratios[0] * 100.0).round() / 100.0, "most": (ratios[ROUNDS - 1] * 100.0).round() / 100.0,
+    });
+    println!("{line}");
+}
+
+/// Established packets a second of all workers together, each on a thread of its own.
+fn rate(team: Vec<Workload>) -> f64 {
+    const PACKETS: usize = 1 << 23;
+    std::thread::scope(|scope| {
+        let work = |mut workload: Workload| {
+            move || {
+                workload.run(workload.flows() * 2);
+                PACKETS as f64 / workload.run(PACKETS).as_secs_f64()
+            }
+        };
+        let threads: Vec<_> = team.into_iter().map(|workload| scope.spawn(work(workload))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+    })
 }
 
 fn round(value: f64) -> f64 {

@@ -65,7 +65,18 @@ impl Workload {
     /// # Panics
     /// When there is no memory for it: a benchmark cannot go on.
     pub fn new(shape: Shape) -> Workload {
-        let domain = Domain::new(1);
+        match Workload::team(shape, 1).pop() {
+            Some(workload) => workload,
+            None => panic!("a team of one"),
+        }
+    }
+
+    /// Several workers over one flow table and one set of tables, each with its share of the flows.
+    ///
+    /// # Panics
+    /// As [`Workload::new`].
+    pub fn team(shape: Shape, workers: usize) -> Vec<Workload> {
+        let domain = Domain::new(workers);
         let connections = (shape.flows * 2).next_power_of_two().max(4096);
         let timeouts = Timeouts { udp_unreplied: 100_000, ..Timeouts::default() };
         let config = FlowTableConfig { connections, secret: [0x9e37_79b9, 2, 3, 4], timeouts };
@@ -74,20 +85,34 @@ impl Workload {
         let clients = 1024;
         let memory = Region::from_heap(Line::zeroed(AffinityTable::lines(clients)));
         let affinity = AffinityTable::try_new(clients, [1, 2, 3, 4], memory).ok();
-        let (Some(flows), Some(affinity), Some(mut reader)) = (flows, affinity, domain.register()) else {
+        let (Some(flows), Some(affinity)) = (flows.map(Arc::new), affinity.map(Arc::new)) else {
             panic!("no memory")
         };
+        let tables = tables(shape.services);
+        let worker = |number: usize| {
+            let Some(reader) = domain.register() else { panic!("more workers than readers") };
+            let counters = Arc::new(WorkerCounters::default());
+            let pipeline =
+                Pipeline::new(Arc::clone(&flows), Arc::clone(&affinity), counters, number as u64 + 1);
+            Workload::of_worker(shape, (number, workers), tables.clone(), pipeline, reader)
+        };
+        (0..workers).map(worker).collect()
+    }
+
+    fn of_worker(
+        shape: Shape,
+        (number, workers): (usize, usize),
+        tables: TableSet,
+        pipeline: Pipeline,
+        mut reader: Reader,
+    ) -> Workload {
         reader.online();
         Workload {
-            tables: tables(shape.services),
-            pipeline: Pipeline::new(
-                Arc::new(flows),
-                Arc::new(affinity),
-                Arc::new(WorkerCounters::default()),
-                1,
-            ),
+            tables,
+            pipeline,
             reader,
             packets: shuffled(shape.flows)
+                .filter(|flow| *flow as usize % workers == number)
                 .map(|flow| packet(shape.family, flow, flow % shape.services))
                 .collect(),
             next: 0,

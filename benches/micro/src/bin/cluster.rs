@@ -93,7 +93,7 @@ fn name(number: u32) -> ObjectName {
 
 fn service(number: u32) -> Service {
     let [.., high, low] = number.to_be_bytes();
-    let node_port = (number % 4 == 0).then_some(30_000 + (number / 4 % 2_768) as u16);
+    let node_port = number.is_multiple_of(4).then_some(30_000 + (number / 4 % 2_768) as u16);
     Service {
         name: name(number),
         labels: Default::default(),
