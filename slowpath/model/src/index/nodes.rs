@@ -112,7 +112,9 @@ impl NodeIndex {
             _ => None,
         };
         let v6 = |range: &IpNet| match range {
-            IpNet::V6(net) if net.prefix_len() < 127 => Some(Ipv6Addr::from_bits(net.network().to_bits() + 1)),
+            IpNet::V6(net) if net.prefix_len() < 127 => {
+                Some(Ipv6Addr::from_bits(net.network().to_bits() + 1))
+            }
             _ => None,
         };
         let ranges = self.own().map_or(&[][..], |node| &node.pod_cidrs);
