@@ -82,7 +82,7 @@ fn the_demo_configuration_parses_and_finds_its_manifests() {
     let config = load(&path).unwrap();
     let Source::Directory(directory) = &config.source;
     assert!(directory.join("service.yaml").exists());
-    assert_eq!(config.ports.len(), 5);
+    assert_eq!(config.ports.len(), 7);
 }
 
 #[test]
