@@ -27,7 +27,11 @@ pub fn binary(name: &str) -> PathBuf {
         test.ancestors().nth(2).expect("cargo puts tests into deps").to_path_buf()
     });
     let path = directory.join(name);
-    assert!(path.exists(), "{} is missing: cargo build -p millrace-daemon -p millrace-cli", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build -p millraced -p millrace -p millrace-cni",
+        path.display()
+    );
     path
 }
 
@@ -123,6 +127,16 @@ impl Daemon {
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
         // Pages without a file go with the process; those with one would stay.
         assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
+    }
+
+    /// Ends it by SIGTERM; containers keep what they have.
+    pub fn end(&mut self) {
+        let status = self.child.end(Signal::SIGTERM, Duration::from_secs(15));
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "millraced does not end well:\n{}",
+            self.log()
+        );
     }
 
     /// Ends it at once.

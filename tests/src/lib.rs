@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod ask;
+mod cni;
 mod daemon;
 mod guest;
 mod http;
@@ -18,11 +19,13 @@ mod network;
 mod pod;
 mod process;
 mod raw;
+mod runtime;
 mod testpmd;
 mod traffic;
 mod wire;
 
 pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
+pub use cni::{CNI_NETWORK, CniCall, CniError, Started};
 pub use daemon::{Daemon, binary};
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
@@ -32,6 +35,7 @@ pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};
 pub use process::{Child, Output, run};
 pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
+pub use runtime::{Container, Containerd, Podman, Runtime, Wanted, attachments, fetch};
 pub use testpmd::Testpmd;
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};
 pub use wire::{Seen, Wire};

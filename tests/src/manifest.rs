@@ -190,11 +190,16 @@ impl Manifests {
 
     /// A pod with its addresses.
     pub fn pod(&self, name: &str, node: &str, addresses: &[IpAddr]) {
+        self.pod_with(name, node, addresses, &json!({}));
+    }
+
+    /// A pod with its addresses and annotations.
+    pub fn pod_with(&self, name: &str, node: &str, addresses: &[IpAddr], annotations: &Value) {
         let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         self.write(
             &format!("pod-{name}.yaml"),
             &[json!({"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}},
+                "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}, "annotations": annotations},
                 "spec": {"nodeName": node, "containers": [{"name": "main", "image": "example.org/none"}]},
                 "status": {"phase": "Running", "podIP": addresses.first(), "podIPs": ips}})],
         );

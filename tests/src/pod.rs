@@ -29,7 +29,8 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Kind; 3] = [Kind::AfXdp, Kind::Tap, Kind::Vhost];
 
-    fn name(self) -> &'static str {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
         match self {
             Kind::AfXdp => "af-xdp",
             Kind::Tap => "tap",
