@@ -3,7 +3,9 @@
 use crate::driver::Refusal;
 use millrace_api::{AttachmentId, ErrorCode};
 use millrace_config::{PodRef, PortName, Prefix};
+use std::error::Error;
 use std::fmt;
+use std::io;
 use thiserror::Error;
 
 /// A step in the life of a port.
@@ -121,7 +123,15 @@ impl PortError {
             PortError::Unknown(_) => ErrorCode::NotFound,
             PortError::UnknownPod { .. } | PortError::GatewayAddress { .. } => ErrorCode::Invalid,
             PortError::TooMany(_) => ErrorCode::Unavailable,
+            PortError::Step { source, .. } if is_taken(&**source) => ErrorCode::Conflict,
             PortError::Step { .. } => ErrorCode::Failed,
         }
     }
+}
+
+/// Whether something of somebody else's is where the port was to be, as an interface of the same name.
+fn is_taken(error: &(dyn Error + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy))
+        || error.source().is_some_and(is_taken)
 }
