@@ -22,8 +22,9 @@ pub(super) struct TapFile {
 }
 
 impl TapFile {
-    /// Makes the interface `name` if it is to be `fresh`, else adds a queue to the one that is there.
-    pub(super) fn open(name: &str, queue: u32, fresh: bool) -> Result<TapFile, TapError> {
+    /// Opens `queue` of the interface `name`, which has so many `queues`: makes it if it is to be `fresh`, else adds to the
+    /// one that is there.
+    pub(super) fn open(name: &str, queue: u32, queues: u32, fresh: bool) -> Result<TapFile, TapError> {
         let failed = |step| {
             let name = name.to_owned();
             move |source| TapError::System { name, queue, step, source }
@@ -32,7 +33,7 @@ impl TapFile {
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
         let file = options.open("/dev/net/tun").map_err(failed(TapStep::Open))?;
         let mut file = TapFile { file, udp: true };
-        file.attach(name, fresh).map_err(failed(TapStep::Attach))?;
+        file.attach(name, queues, fresh).map_err(failed(TapStep::Attach))?;
         file.set_number(libc::TUNSETVNETHDRSZ, HEADER_LEN as i32).map_err(failed(TapStep::Header))?;
         file.set_number(libc::TUNSETVNETLE, 1).map_err(failed(TapStep::Header))?;
         if file.set_offloads(OFFLOADS | UDP_OFFLOADS).is_err() {
@@ -42,9 +43,13 @@ impl TapFile {
         Ok(file)
     }
 
-    fn attach(&self, name: &str, fresh: bool) -> io::Result<()> {
+    fn attach(&self, name: &str, queues: u32, fresh: bool) -> io::Result<()> {
         let mut request = request_for(name)?;
-        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        if queues > 1 {
+            // Only then: the kernel makes room for 256 queues, each with a queueing discipline (12 ms and some megabytes).
+            flags |= libc::IFF_MULTI_QUEUE;
+        }
         if fresh {
             // An interface of this name that is there already is somebody else's.
             flags |= libc::IFF_TUN_EXCL;

@@ -27,7 +27,7 @@ const LARGE: u16 = 65_408;
 pub struct TapConfig {
     /// The interface's name; 1 to 15 bytes. It must be free, or taken if the interface is `adopted`.
     pub name: String,
-    /// Queues, 1 to 256.
+    /// Queues, 1 to 256. An interface that was made with one is not adopted with several, nor the other way.
     pub queues: u32,
     /// The file of the network namespace that it is made or found in; that of the calling thread if absent.
     pub namespace: Option<PathBuf>,
@@ -122,7 +122,7 @@ fn open_files(config: &TapConfig) -> Result<(Vec<Arc<TapFile>>, u32), TapError> 
     }
     let mut files = Vec::new();
     for queue in 0..config.queues {
-        files.push(Arc::new(TapFile::open(name, queue, queue == 0 && !config.adopted)?));
+        files.push(Arc::new(TapFile::open(name, queue, config.queues, queue == 0 && !config.adopted)?));
     }
     let ifindex = interface::index(name).map_err(|source| failed_at(name, 0, TapStep::Index, source))?;
     Ok((files, ifindex))

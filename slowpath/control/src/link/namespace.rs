@@ -34,9 +34,30 @@ impl Namespace {
         self.file.as_raw_fd()
     }
 
-    /// Moves the calling thread into the namespace, for the rest of its life: call it on a thread of its own.
-    pub(super) fn enter(&self) -> Result<(), LinkError> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| LinkError::Namespace { name: self.name.clone(), source: io::Error::from(errno) })
+    /// Runs `work` with the calling thread in the namespace, and takes the thread back. Not a thread of its own: on a busy
+    /// machine each change of threads may take as long as a tick of the scheduler.
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, LinkError> {
+        let failed = |source: io::Error| LinkError::Namespace { name: self.name.clone(), source };
+        let home = Home(File::open(THREAD).map_err(failed)?);
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+        let outcome = work();
+        drop(home);
+        Ok(outcome)
+    }
+}
+
+/// The network namespace that the calling thread is in.
+const THREAD: &str = "/proc/thread-self/ns/net";
+
+/// Where a thread comes back to when this is dropped.
+struct Home(File);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+            // All that this thread did from now on would be done to a pod. A namespace that is held open cannot refuse.
+            tracing::error!(%errno, "the thread cannot leave a pod's namespace: the process ends");
+            std::process::abort();
+        }
     }
 }

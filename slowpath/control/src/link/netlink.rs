@@ -6,17 +6,14 @@ use rtnetlink::Handle;
 use rtnetlink::packet_route::link::LinkMessage;
 use std::io;
 
-/// Runs `work` on a thread of its own, in `namespace` if one is given and else in the caller's, with a netlink
-/// connection to that namespace. Blocks until it is done.
-pub(super) fn converse<T: Send>(
+/// Runs `work` in `namespace` if one is given and else in the caller's, with a netlink connection to that namespace. Blocks
+/// until it is done; not to be called where a runtime runs already.
+pub(super) fn converse<T>(
     namespace: Option<&Namespace>,
-    work: impl AsyncFnOnce(&Handle) -> Result<T, LinkError> + Send,
+    work: impl AsyncFnOnce(&Handle) -> Result<T, LinkError>,
 ) -> Result<T, LinkError> {
     let failed = |source: io::Error| LinkError::kernel("-", Step::Netlink, "NETLINK_ROUTE", source);
     let talk = || {
-        if let Some(namespace) = namespace {
-            namespace.enter()?;
-        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
@@ -24,14 +21,10 @@ pub(super) fn converse<T: Send>(
             work(&handle).await
         })
     };
-    // A thread of its own, since entering a namespace cannot be taken back safely when something fails half-way.
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("millrace-link".to_owned());
-        match thread.spawn_scoped(scope, talk).map_err(failed)?.join() {
-            Ok(result) => result,
-            Err(_) => Err(failed(io::Error::other("the netlink thread panicked"))),
-        }
-    })
+    match namespace {
+        Some(namespace) => namespace.within(talk)?,
+        None => talk(),
+    }
 }
 
 /// The interface with this name.
