@@ -39,7 +39,7 @@ impl<F: Frame> Control<F> {
         }
     }
 
-    /// Files that hold no attachment, and attachments that could not be adopted.
+    /// Files that hold no attachment, attachments that could not be adopted, and host ports that others have.
     pub(crate) fn attachment_errors(&self) -> impl Iterator<Item = ObjectError> {
         let lost = self.attachments.lost.iter().map(|(id, reason)| ObjectError {
             file: self.attachments.state_directory.display().to_string(),
@@ -47,6 +47,16 @@ impl<F: Frame> Control<F> {
             reason: reason.clone(),
             ..ObjectError::default()
         });
-        self.attachments.damaged.iter().cloned().chain(lost)
+        let conflicts = self.model.host_port_conflicts().into_iter().map(|(id, address, port, protocol)| {
+            let owner = self.ports.values().find(|port| port.id == id).map(|port| &port.config.name);
+            ObjectError {
+                object: owner.map(|name| format!("port {name}")),
+                reason: format!(
+                    "hostPort {port}/{protocol} at {address} belongs to a service or another pod"
+                ),
+                ..ObjectError::default()
+            }
+        });
+        self.attachments.damaged.iter().cloned().chain(lost).chain(conflicts)
     }
 }

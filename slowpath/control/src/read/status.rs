@@ -83,7 +83,7 @@ impl<F: Frame> Control<F> {
     }
 
     fn error_count(&self) -> usize {
-        let ours = self.pending.len() + self.host_leg.error_count();
+        let ours = self.pending.len() + self.host_leg.error_count() + self.attachment_errors().count();
         self.object_errors.len() + self.health_errors.len() + ours
     }
 

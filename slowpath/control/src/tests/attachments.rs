@@ -328,6 +328,22 @@ fn a_port_of_the_node_has_one_owner() {
 }
 
 #[test]
+fn a_port_of_the_node_that_a_service_has_is_reported() {
+    let mut node = node();
+    for object in super::objects::cluster() {
+        node.control.model().apply(object);
+    }
+    let port = HostPort { host_ip: None, host_port: 30080, container_port: 80, protocol: Protocol::Udp };
+    node.control.attach(AttachmentRequest { host_ports: vec![port], ..request("a") }).unwrap();
+    let errors = node.control.object_errors().errors;
+    assert!(errors[0].reason.contains("hostPort 30080/UDP at 192.0.2.1"), "{errors:?}");
+    assert_eq!(node.control.status().source.errors, 1);
+    node.control.detach(&id("a")).unwrap();
+    assert!(node.control.object_errors().errors.is_empty());
+    node.end();
+}
+
+#[test]
 fn an_address_of_another_port_is_never_given() {
     let mut node = node();
     let mut configured = port(1, 1);
