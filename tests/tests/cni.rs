@@ -372,6 +372,87 @@ fn what_the_runtime_does_not_list_is_garbage_and_so_is_what_lost_its_namespace()
 }
 
 #[test]
+fn a_container_has_interfaces_of_several_networks() {
+    let mut network = started();
+    let pods = pods(2);
+    let before = State::of(&network, &pods);
+    for [first, second] in
+        [["tap", "af-xdp"], ["af-xdp", "tap"], ["tap", "vhost-user"], ["vhost-user", "af-xdp"]]
+    {
+        let call = |network: &Network, verb, interface, kind: &str| {
+            let name = format!("network-of-{interface}");
+            let config = json!({"port": kind, "name": name});
+            CniCall::new(network.daemon(), verb, &pods[0]).variable("CNI_IFNAME", interface).with(config)
+        };
+        let other = CniCall::new(network.daemon(), "ADD", &pods[1]).must();
+        let results = [
+            call(&network, "ADD", "eth0", first).must(),
+            call(&network, "ADD", "net1", second)
+                .with(json!({"ipam": {"type": "millrace", "routes": [{"dst": "10.99.0.0/16"}]}}))
+                .must(),
+        ];
+        let routes = pods[0].must(&["ip", "-4", "route"]);
+        assert_eq!(routes.contains("default"), first != "vhost-user", "{routes}");
+        assert_eq!(routes.contains("10.99.0.0/16 via"), second != "vhost-user", "{routes}");
+        if first != "vhost-user" {
+            for address in addresses(&other) {
+                eventually("the other container answers", SOON, || pings(&pods[0], &address));
+            }
+        }
+        // One goes, the other stays, also over a restart.
+        call(&network, "DEL", "net1", second).must();
+        network.daemon_mut().kill();
+        network.daemon_mut().restart();
+        let check = call(&network, "CHECK", "eth0", first).with(json!({"prevResult": results[0]}));
+        check.must();
+        assert_eq!(call(&network, "CHECK", "net1", second).with(json!({"prevResult": results[1]})).code(), 3);
+        call(&network, "DEL", "eth0", first).must();
+        CniCall::new(network.daemon(), "DEL", &pods[1]).must();
+        assert_as_before(&network, &pods, &before);
+    }
+    network.stop();
+}
+
+#[test]
+fn addresses_of_host_local_are_used_and_given_back() {
+    let mut network = started();
+    let pods = pods(3);
+    let leases = network.daemon().room().join("leases");
+    let ipam = json!({
+        "type": "host-local", "dataDir": leases,
+        "ranges": [[{"subnet": "10.77.128.0/24"}], [{"subnet": "fd00:77::8000/113"}]],
+    });
+    let call = |network: &Network, verb, at: usize| {
+        let config = json!({"port": KINDS[at % 2], "ipam": ipam.clone(), "waitSeconds": 1});
+        CniCall::new(network.daemon(), verb, &pods[at]).version("1.0.0").with(config)
+    };
+    let given = || -> BTreeSet<String> {
+        let names = fs::read_dir(leases.join(CNI_NETWORK)).into_iter().flatten();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("10.") || name.starts_with("fd00")).collect()
+    };
+    let before = State::of(&network, &pods);
+    let results: Vec<Value> = (0..2).map(|at| call(&network, "ADD", at).must()).collect();
+    assert_eq!(given(), results.iter().flat_map(addresses).collect());
+    for address in addresses(&results[1]) {
+        eventually("the other pod answers", SOON, || pings(&pods[0], &address));
+    }
+    call(&network, "CHECK", 0).with(json!({"prevResult": results[0]})).must();
+    // What the daemon does not take goes back at once.
+    network.daemon_mut().kill();
+    assert_eq!(call(&network, "ADD", 2).code(), 11);
+    assert_eq!(given().len(), 4);
+    call(&network, "DEL", 1).must();
+    assert_eq!(given().len(), 2);
+    network.daemon_mut().restart();
+    eventually("what was deleted is gone", SOON, || attachments(network.daemon()).len() == 1);
+    call(&network, "DEL", 0).must();
+    assert_eq!(given().len(), 0);
+    assert_as_before(&network, &pods, &before);
+    network.stop();
+}
+
+#[test]
 fn what_cannot_be_added_leaves_nothing() {
     let network = started();
     let daemon = network.daemon();

@@ -19,7 +19,7 @@ const APPLETS: [&str; 8] = ["sh", "sleep", "true", "printf", "httpd", "nc", "pin
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
 /// Directories that runtimes use whatever they are told; each mount namespace has its own.
-const HIDDEN: [&str; 3] = ["/var/lib/cni", "/var/lib/containers", "/run/containerd"];
+const HIDDEN: [&str; 4] = ["/var/lib/cni", "/var/lib/containers", "/run/containerd", "/run/runc"];
 /// What is mounted on them must not appear anywhere else. Namespaces' files in /run/netns must, which is a mount of its own.
 const HIDE: &str = r#"
 set -e
