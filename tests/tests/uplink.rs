@@ -188,7 +188,12 @@ fn the_node_answers_pings_of_the_world_and_keeps_hops() {
 fn a_pod_that_probes_its_link_local_address_keeps_it_beside_a_default_route() {
     let network = Network::with_world(&[Kind::AfXdp, Kind::Tap, Kind::Vhost], Kind::AfXdp);
     for pod in network.pods() {
-        pod.netns().must(&["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=1", "net.ipv6.conf.all.accept_dad=1"]);
+        pod.netns().must(&[
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.eth0.accept_dad=1",
+            "net.ipv6.conf.all.accept_dad=1",
+        ]);
         pod.netns().must(&["ip", "addr", "add", "fe80::99/64", "dev", "eth0"]);
         let mut shown = String::new();
         eventually("the probe is over", Duration::from_secs(5), || {
