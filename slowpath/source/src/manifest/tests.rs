@@ -37,7 +37,7 @@ fn the_demo_manifests_are_all_used() {
         }
     }
     let expected =
-        [(Kind::Pod, 5), (Kind::Service, 1), (Kind::EndpointSlice, 2), (Kind::Node, 1), (Kind::Namespace, 1)];
+        [(Kind::Pod, 5), (Kind::Service, 2), (Kind::EndpointSlice, 4), (Kind::Node, 1), (Kind::Namespace, 1)];
     assert_eq!(kinds, expected.into());
 }
 
