@@ -55,7 +55,7 @@ impl Pipeline {
         let brief = Brief::of(parsed);
         let shown = brief.shown(frame.head());
         let verdict = self.verdict(context, parsed, &shown, &key, hash).and_then(|number| {
-            let adjacency = self.admit(context, &frame, parsed, number)?;
+            let adjacency = self.admit(context, &frame, &brief, number)?;
             Ok((number, adjacency))
         });
         match verdict {
@@ -121,15 +121,15 @@ impl Pipeline {
         &self,
         context: &Context<'_>,
         frame: &F,
-        parsed: &Parsed,
+        packet: &Brief,
         number: EntryRef,
     ) -> Result<Adjacency, Refusal> {
         let id = self.tracker.entry(number).adjacency();
         let adjacency = context.tables.routes.adjacency(id).ok_or(Refusal::Drop(DropReason::PortGone))?;
-        if parsed.ttl <= 1 {
+        if packet.ttl <= 1 {
             return Err(Refusal::Answer(Answer::TIME_EXCEEDED, DropReason::TtlExceeded));
         }
-        if Fit::of(frame, &Brief::of(parsed), adjacency.mtu) == Fit::Never {
+        if Fit::of(frame, packet, adjacency.mtu) == Fit::Never {
             return Err(Refusal::Answer(Answer::too_big(adjacency.mtu), DropReason::TooBig));
         }
         Ok(*adjacency)
@@ -209,21 +209,16 @@ pub(super) fn check_source(context: &Context<'_>, key: &FlowKey) -> Result<(), R
 
 /// Whether the way to an address is through this port.
 fn owns(tables: &TableSet, port: PortId, address: Address) -> bool {
-    match tables.routes.lookup(address) {
-        Some(Route::Via(id)) => tables.routes.adjacency(id).is_some_and(|to| to.port == port),
-        _ => false,
-    }
+    tables.routes.way(address).is_some_and(|to| to.port == port)
 }
 
 /// Whether an address is this node's own or that of one of its pods: nobody outside sends from it.
 fn is_of_this_node(tables: &TableSet, uplink: PortId, address: Address) -> bool {
-    match tables.routes.lookup(address) {
-        Some(Route::Local) => true,
-        Some(Route::Via(id)) => tables.routes.adjacency(id).is_some_and(|to| {
-            let role = tables.ports.get(to.port).map(|port| port.role);
-            to.port != uplink && role.is_some_and(|role| role != PortRole::Uplink)
-        }),
-        None => false,
+    match tables.routes.way(address) {
+        Some(to) => {
+            to.port != uplink && tables.ports.get(to.port).is_some_and(|port| port.role != PortRole::Uplink)
+        }
+        None => tables.routes.lookup(address) == Some(Route::Local),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::conntrack::{AffinityTable, EntryRef, FlowTable, FlowView, KeyWords, T
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
 use crate::tables::{Address, Adjacency, PortInfo, TableSet};
-use crate::wire::parse::{Addresses, Class, Common, ParseError, Parsed, parse};
+use crate::wire::parse::{Addresses, Class, Common, Parsed, parse};
 
 /// ICMP errors a second and worker, and how many at once: Linux's defaults are `icmp_msgs_per_sec` 1000 and
 /// `icmp_msgs_burst` 50 for a whole host.
@@ -63,9 +63,7 @@ impl Slot {
         guess: None,
         step: Step::Drop(DropReason::BadHeader),
     };
-}
 
-impl Slot {
     /// Notes a packet whose flow is to be looked up; the index bucket is on its way.
     #[inline(always)]
     fn fill(&mut self, words: &KeyWords, brief: Brief, flows: &FlowView<'_>) {
@@ -163,7 +161,7 @@ impl Pipeline {
         slot: &Slot,
         egress: &mut impl Egress<F>,
     ) {
-        let parsed = match (slot.step, parse_again(&frame)) {
+        let parsed = match (slot.step, parse(frame.head(), frame.total_len())) {
             (Step::Drop(reason), _) => return egress.drop_frame(reason, frame),
             (Step::Arp, _) => return self.arp(context, frame, egress),
             (_, Ok(Class::Ip(parsed) | Class::Ndisc(parsed))) => parsed,
@@ -187,12 +185,6 @@ impl Pipeline {
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
-}
-
-/// One copy of the parser for all that is rare; the one for every packet is inlined where its results are used.
-#[inline(never)]
-fn parse_again<F: Frame>(frame: &F) -> Result<Class, ParseError> {
-    parse(frame.head(), frame.total_len())
 }
 
 /// What every frame is; the index bucket of those that belong to flows is on its way.
@@ -261,7 +253,7 @@ fn known<F: Frame>(
 
 /// Source and destination of an untagged IPv6 packet, each as upper and lower half.
 #[inline(always)]
-fn addresses_v6(head: &[u8]) -> Option<[[u64; 2]; 2]> {
+pub(super) fn addresses_v6(head: &[u8]) -> Option<[[u64; 2]; 2]> {
     let bytes: &[u8; 32] = head.get(22..)?.first_chunk()?;
     let half = |at: usize| {
         let mut half = [0; 8];

@@ -11,7 +11,7 @@ use super::trace::{Notes, TraceStep};
 use crate::conntrack::{AffinityTable, FlowKey};
 use crate::port::DropReason;
 use crate::tables::{
-    Address, Backend, Frontend, FrontendKey, Pool, PortRole, Route, ServiceId, TableSet, WhenEmpty,
+    Address, Backend, Frontend, FrontendKey, Pool, PortRole, ServiceId, TableSet, WhenEmpty,
 };
 use crate::wire::parse::{L4Kind, Parsed};
 
@@ -111,8 +111,7 @@ fn masquerade_address(tables: &TableSet, key: &FlowKey, backend: &Backend) -> Ad
 
 /// Whether an address is one of this node's that its own network stack has.
 fn leads_to_host(tables: &TableSet, address: Address) -> bool {
-    let Some(Route::Via(id)) = tables.routes.lookup(address) else { return false };
-    let port = tables.routes.adjacency(id).and_then(|to| tables.ports.get(to.port));
+    let port = tables.routes.way(address).and_then(|to| tables.ports.get(to.port));
     port.is_some_and(|port| port.role == PortRole::Host)
 }
 

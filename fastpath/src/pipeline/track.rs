@@ -5,14 +5,13 @@ use super::run::{Context, Pipeline};
 use super::service::Target;
 use crate::conntrack::{EntryFlags, EntryRef, FlowKey, NewFlow, NotTracked, Verdict};
 use crate::port::DropReason;
-use crate::tables::Masquerade;
+use crate::tables::SourcePorts;
 use crate::wire::IpProtocol;
 
 /// How many source ports are tried for a flow.
 const ATTEMPTS: u32 = 128;
 /// Source ports that are taken in place of a sender's own that is taken: all but the privileged.
-const UNPRIVILEGED: Masquerade =
-    Masquerade { ipv4: None, ipv6: None, toward_host: (None, None), first_port: 1024, last_port: u16::MAX };
+const UNPRIVILEGED: SourcePorts = SourcePorts { first: 1024, last: u16::MAX };
 
 impl Pipeline {
     /// Makes the flow of a packet, both directions.
@@ -33,7 +32,7 @@ impl Pipeline {
             epoch: tables.epoch,
             flags: EntryFlags::default(),
         };
-        let ports = if target.masqueraded { &tables.masquerade } else { &UNPRIVILEGED };
+        let ports = if target.masqueraded { tables.masquerade.ports } else { UNPRIVILEGED };
         let mut rewritten = target.rewritten;
         let mut searching = target.masqueraded;
         for _ in 0..ATTEMPTS {
@@ -65,10 +64,10 @@ impl Pipeline {
     /// Gives the key the next source port on this worker's way through the range; false when replies to it would be
     /// another flow's. The way begins at a secret place for every destination (RFC 6056, section 3.3.3), so ports
     /// cannot be guessed, and are used again as late as possible.
-    fn next_source_port(&mut self, ports: &Masquerade, key: &mut FlowKey) -> bool {
+    fn next_source_port(&mut self, ports: SourcePorts, key: &mut FlowKey) -> bool {
         let table = self.tracker.table();
         let begin = FlowKey { source_port: 0, ..*key }.words().hash(table.secret());
-        key.source_port = ports.port((begin as u32 >> 1).wrapping_add(self.next_port));
+        key.source_port = ports.at((begin as u32 >> 1).wrapping_add(self.next_port));
         self.next_port = self.next_port.wrapping_add(1);
         if matches!(IpProtocol(key.protocol), IpProtocol::ICMPV4 | IpProtocol::ICMPV6) {
             key.destination_port = key.source_port;

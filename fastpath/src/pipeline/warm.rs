@@ -4,7 +4,7 @@
 //! Resolving one new flow after the other would wait for memory at each step of each of them. Here every step is taken
 //! for all new flows of the burst before the next one, so the waits overlap. It changes nothing but time.
 
-use super::run::{Context, Slot};
+use super::run::{Context, Slot, addresses_v6};
 use super::service::frontend_key;
 use crate::conntrack::{FlowKey, FlowView};
 use crate::port::{BURST, Burst, Frame};
@@ -42,9 +42,9 @@ fn flow_key<F: Frame>(frame: &F, slot: &Slot) -> Option<FlowKey> {
     let (source, destination) = match slot.brief.v6 {
         false => (Address::from_v4((slot.addresses >> 32) as u32), Address::from_v4(slot.addresses as u32)),
         true => {
-            let (source, destination) = frame.head().get(22..)?.first_chunk::<32>()?.split_at(16);
-            let address = |bytes: &[u8]| Some(u128::from_be_bytes(*bytes.first_chunk()?));
-            (Address::from_v6(address(source)?), Address::from_v6(address(destination)?))
+            let [source, destination] = addresses_v6(frame.head())?;
+            let address = |[upper, lower]: [u64; 2]| u128::from(upper) << 64 | u128::from(lower);
+            (Address::from_v6(address(source)), Address::from_v6(address(destination)))
         }
     };
     Some(FlowKey {

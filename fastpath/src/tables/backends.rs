@@ -26,8 +26,12 @@ impl Backend {
     /// A number that stands for this backend wherever one is remembered, also after a restart. Two backends of a set
     /// have the same one in fewer than one of a million cases; then the first has it.
     pub fn digest(&self) -> u32 {
-        (identity(self) >> 32) as u32
+        digest_of(identity(self))
     }
+}
+
+fn digest_of(identity: u64) -> u32 {
+    (identity >> 32) as u32
 }
 
 /// Backends among which connections are spread.
@@ -50,7 +54,7 @@ impl BackendSet {
             // Too many for a table: an even spread is still right.
             Balancing::Random => None,
         };
-        let digests = backends.iter().zip(0..).map(|(backend, position)| (backend.digest(), position));
+        let digests = names.iter().zip(0..).map(|(&name, position)| (digest_of(name), position));
         let mut digests: Box<[(u32, u32)]> = digests.collect();
         digests.sort_unstable();
         BackendSet { backends: backends.into_boxed_slice(), maglev, digests }

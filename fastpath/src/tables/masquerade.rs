@@ -15,22 +15,34 @@ pub struct Masquerade {
     /// What stands for this node toward its own network stack, which takes no packet from its own addresses off a wire: an
     /// address of the node's range of pods that no pod gets.
     pub toward_host: (Option<Ipv4Addr>, Option<Ipv6Addr>),
-    /// The first source port.
-    pub first_port: u16,
-    /// The last source port; not below the first.
-    pub last_port: u16,
+    /// The ports.
+    pub ports: SourcePorts,
+}
+
+/// A range of source ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourcePorts {
+    /// The first.
+    pub first: u16,
+    /// The last; not below the first.
+    pub last: u16,
+}
+
+impl SourcePorts {
+    /// The dynamic ports (RFC 6335, section 6).
+    pub const DYNAMIC: SourcePorts = SourcePorts { first: 49_152, last: u16::MAX };
+
+    /// The port at a position that wraps at the number of ports.
+    pub fn at(&self, position: u32) -> u16 {
+        let count = u32::from(self.last.saturating_sub(self.first)) + 1;
+        self.first + (position % count) as u16
+    }
 }
 
 impl Default for Masquerade {
-    /// The dynamic ports (RFC 6335, section 6), and no address.
+    /// The dynamic ports, and no address.
     fn default() -> Self {
-        Masquerade {
-            ipv4: None,
-            ipv6: None,
-            toward_host: (None, None),
-            first_port: 49_152,
-            last_port: u16::MAX,
-        }
+        Masquerade { ipv4: None, ipv6: None, toward_host: (None, None), ports: SourcePorts::DYNAMIC }
     }
 }
 
@@ -51,15 +63,5 @@ impl Masquerade {
             None if v4 => gateway.ipv4.into(),
             None => gateway.ipv6.into(),
         }
-    }
-
-    /// How many source ports there are.
-    pub fn ports(&self) -> u32 {
-        u32::from(self.last_port.saturating_sub(self.first_port)) + 1
-    }
-
-    /// The port at a position that wraps at the number of ports.
-    pub fn port(&self, position: u32) -> u16 {
-        self.first_port + (position % self.ports()) as u16
     }
 }

@@ -21,7 +21,7 @@ pub use address::Address;
 pub use address_set::AddressSet;
 pub use backends::{Backend, BackendSet, Balancing};
 pub use maglev::{MaglevError, MaglevTable};
-pub use masquerade::Masquerade;
+pub use masquerade::{Masquerade, SourcePorts};
 pub use origin::Origin;
 pub use ports::{Gateway, PortInfo, PortRole, PortTable};
 pub use routes::{Adjacency, AdjacencyId, Route, RouteTable};

@@ -56,6 +56,14 @@ impl RouteTable {
         }
     }
 
+    /// The neighbour that an address is reached by; none for this node's own addresses and where there is no route.
+    pub fn way(&self, address: Address) -> Option<&Adjacency> {
+        match self.lookup(address)? {
+            Route::Via(id) => self.adjacency(id),
+            Route::Local => None,
+        }
+    }
+
     /// The route of this very prefix, whatever other prefixes hold its addresses. Host bits are ignored.
     pub fn get(&self, prefix: IpNet) -> Option<Route> {
         match prefix.trunc() {

@@ -40,7 +40,7 @@ pub enum Extent {
 }
 
 /// Parses a frame. `head`: its first segment, which must hold all headers; `total_len`: its bytes over all segments.
-#[inline(always)]
+#[inline]
 pub fn parse(head: &[u8], total_len: usize) -> Result<Class, ParseError> {
     let Some((header, rest)) = head.split_first_chunk::<{ ethernet::LEN }>() else {
         return Err(ParseError::Truncated(Layer::Ethernet));

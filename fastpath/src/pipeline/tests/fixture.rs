@@ -14,7 +14,7 @@ use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
     AddressSet, Adjacency, Backend, BackendSet, Balancing, Frontend, FrontendKey, FrontendKind, Gateway,
-    Masquerade, Pool, PortInfo, PortRole, Route, ServiceId, TableSet, WhenEmpty,
+    Masquerade, Pool, PortInfo, PortRole, Route, ServiceId, SourcePorts, TableSet, WhenEmpty,
 };
 use crate::wire::MacAddr;
 use etherparse::PacketBuilder;
@@ -173,8 +173,7 @@ impl Node {
                 ipv4: Some(v4),
                 ipv6: Some(v6),
                 toward_host: (None, None),
-                first_port: 50_000,
-                last_port: 50_999,
+                ports: SourcePorts { first: 50_000, last: 50_999 },
             };
         }
         let ranges = ["10.0.0.0/8", "fd00::/16"].map(|range| range.parse().unwrap());

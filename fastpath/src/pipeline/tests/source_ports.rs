@@ -3,13 +3,13 @@
 use super::fixture::*;
 use crate::pipeline::WorkerCounter::*;
 use crate::port::DropReason;
-use crate::tables::FrontendKind;
+use crate::tables::{FrontendKind, SourcePorts};
 use std::collections::HashSet;
 
 fn node(first_port: u16, last_port: u16) -> Node {
     let mut node = Node::new();
     node.add_uplink();
-    (node.tables.masquerade.first_port, node.tables.masquerade.last_port) = (first_port, last_port);
+    node.tables.masquerade.ports = SourcePorts { first: first_port, last: last_port };
     for net in families() {
         node.add_frontend(net.node, 30080, FrontendKind::NodePort, |_| ());
     }

@@ -11,7 +11,7 @@ use crate::object::{Kind, Namespace, Node, Object, ObjectName};
 use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
-use millrace_fastpath::tables::{AddressSet, Balancing, Gateway, Masquerade, TableSet};
+use millrace_fastpath::tables::{AddressSet, Balancing, Gateway, Masquerade, SourcePorts, TableSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,14 +41,14 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// The defaults for a node: Maglev balancing, NodePorts at its primary addresses, masquerading from the dynamic ports.
     pub fn new(node: impl Into<String>, gateway: Gateway) -> Self {
-        let Masquerade { first_port, last_port, .. } = Masquerade::default();
+        let SourcePorts { first, last } = SourcePorts::DYNAMIC;
         ModelConfig {
             node: node.into(),
             gateway,
             balancing: Balancing::default(),
             pod_ranges: Vec::new(),
             node_port_addresses: Vec::new(),
-            masquerade_ports: (first_port, last_port),
+            masquerade_ports: (first, last),
             reset_vanished: false,
         }
     }
@@ -74,8 +74,8 @@ pub struct Model {
 impl Model {
     /// A model of a cluster of which nothing is known yet.
     pub fn new(config: ModelConfig) -> Self {
-        let (first_port, last_port) = config.masquerade_ports;
-        let masquerade = Masquerade { first_port, last_port, ..Masquerade::default() };
+        let (first, last) = config.masquerade_ports;
+        let masquerade = Masquerade { ports: SourcePorts { first, last }, ..Masquerade::default() };
         let reset_vanished = config.reset_vanished;
         Model {
             tables: TableSet { masquerade, reset_vanished, ..TableSet::empty(config.gateway) },

@@ -82,7 +82,7 @@ fn masquerading_takes_the_primary_addresses_and_the_configured_ports() {
         ModelConfig { masquerade_ports: (50_000, 50_999), reset_vanished: true, ..model().config.clone() };
     let mut model = Model::new(config);
     let tables = model.compile();
-    let ports = |tables: &TableSet| (tables.masquerade.first_port, tables.masquerade.last_port);
+    let ports = |tables: &TableSet| (tables.masquerade.ports.first, tables.masquerade.ports.last);
     assert_eq!((tables.masquerade.ipv4, tables.masquerade.ipv6), (None, None));
     assert_eq!(ports(&tables), (50_000, 50_999));
     assert!(tables.reset_vanished);

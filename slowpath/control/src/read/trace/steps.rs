@@ -196,10 +196,10 @@ impl<F: Frame> Story<'_, F> {
     }
 
     fn masqueraded(&self, address: Address, hairpin: bool) -> TraceStep {
-        let masquerade = &self.control.current.masquerade;
+        let ports = self.control.current.masquerade.ports;
         let why =
             if hairpin { "the client is the endpoint itself" } else { "replies have to come back here" };
-        let ports = format!("{}-{}", masquerade.first_port, masquerade.last_port);
+        let ports = format!("{}-{}", ports.first, ports.last);
         let answer = format!("yes, {why}: it becomes {address}, with a free port of {ports}");
         source_address(answer).with("source", address.to_string()).with("ports", ports)
     }
