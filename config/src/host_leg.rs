@@ -36,16 +36,10 @@ impl Default for HostLeg {
 }
 
 /// The form of a map.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 struct Fields {
     interface: Option<InterfaceName>,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Fields { interface: HostLeg::default().interface().cloned() }
-    }
 }
 
 impl<'de> Deserialize<'de> for HostLeg {

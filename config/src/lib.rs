@@ -29,7 +29,7 @@ pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};
 pub use host_leg::HostLeg;
 pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
 pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
-pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source};
+pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source, fnv1a};
 pub use port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, VhostMode, XdpMode};
 pub use services::{ClientCount, HealthAddress, PortRange, Services};
 pub use workers::{CoreId, Cores, Idle, Workers};

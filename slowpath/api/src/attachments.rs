@@ -35,12 +35,18 @@ impl ContainerId {
     }
 }
 
+/// Whether CNI allows this as a container's id or a network's name: letters, digits, `_`, `.` and `-`, first a letter or
+/// digit (specification 1.1.0, section 1 and "Parameters" of section 2). The length does not matter to it.
+pub fn is_cni_name(text: &str) -> bool {
+    let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    starts_well && text.bytes().all(is_legal)
+}
+
 impl FromStr for ContainerId {
     type Err = InvalidContainerId;
     fn from_str(text: &str) -> Result<Self, InvalidContainerId> {
-        let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if starts_well && text.len() <= Self::MAX_LENGTH && text.bytes().all(is_legal) {
+        if is_cni_name(text) && text.len() <= Self::MAX_LENGTH {
             Ok(ContainerId(text.to_owned()))
         } else {
             Err(InvalidContainerId(text.chars().take(Self::MAX_LENGTH).collect()))

@@ -41,7 +41,7 @@ mod trace;
 pub use attachments::{
     AddressSource, Attachment, AttachmentId, AttachmentList, AttachmentRequest, AttachmentStatus, Bandwidth,
     ContainerId, DELETIONS_DIRECTORY, GarbageList, GarbageRequest, HostInterface, HostPort,
-    InvalidContainerId, PodIdentity, QueuedDeletion, Route, VhostUserFiles,
+    InvalidContainerId, PodIdentity, QueuedDeletion, Route, VhostUserFiles, is_cni_name,
 };
 pub use client::{Client, ClientError, HttpError};
 pub use drops::{DropCount, DropList};

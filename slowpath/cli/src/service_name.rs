@@ -1,7 +1,6 @@
 //! Names of services on the command line.
 
 use millrace_api::path;
-use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -37,11 +36,5 @@ impl FromStr for ServiceName {
             true => Ok(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() }),
             false => Err(NotAService(text.to_owned())),
         }
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.namespace, self.name)
     }
 }

@@ -203,8 +203,7 @@ impl<F: Frame> Control<F> {
         let is_led = match &leg.led {
             Some((led, obstacles)) if *led == wanted => {
                 is_checked
-                    || (obstacles.is_empty()
-                        && leg.stack.is_led(led, obstacles).map_err(|error| error.to_string())?)
+                    || (obstacles.is_empty() && leg.stack.is_led(led).map_err(|error| error.to_string())?)
             }
             _ => false,
         };
@@ -256,10 +255,13 @@ fn primary(addresses: &[IpAddr]) -> Vec<IpAddr> {
 
 /// The ranges that lie in no other.
 fn outermost(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
-    ranges.sort_unstable();
-    ranges.dedup();
-    let lies_in = |inner: &IpNet, outer: &IpNet| outer != inner && outer.contains(inner);
-    let all = ranges.clone();
-    ranges.retain(|range| !all.iter().any(|outer| lies_in(range, outer)));
-    ranges
+    // A range comes right before those that lie in it.
+    ranges.sort_unstable_by_key(|range| (range.network(), range.prefix_len()));
+    let mut kept: Vec<IpNet> = Vec::new();
+    for range in ranges {
+        if kept.last().is_none_or(|outer| !outer.contains(&range)) {
+            kept.push(range);
+        }
+    }
+    kept
 }

@@ -13,8 +13,8 @@ pub trait HostStack: Send {
     /// its own there.
     fn lead(&mut self, wanted: &HostRoutes) -> Result<Vec<Obstacle>, Refusal>;
 
-    /// Whether what [`lead`](HostStack::lead) has set is still there, but for what it has left out.
-    fn is_led(&mut self, wanted: &HostRoutes, obstacles: &[Obstacle]) -> Result<bool, Refusal>;
+    /// Whether all that [`lead`](HostStack::lead) has set is still there. Not asked after it has left something out.
+    fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal>;
 }
 
 /// The kernel's, in the daemon's own network namespace.
@@ -30,7 +30,7 @@ impl HostStack for KernelStack {
         Ok(link::lead_host(wanted)?)
     }
 
-    fn is_led(&mut self, wanted: &HostRoutes, obstacles: &[Obstacle]) -> Result<bool, Refusal> {
-        Ok(link::is_host_led(wanted, obstacles)?)
+    fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal> {
+        Ok(link::is_host_led(wanted)?)
     }
 }

@@ -33,7 +33,7 @@ pub use histogram::Histogram;
 pub use host_stack::{HostStack, KernelStack};
 pub use plumbing::{KernelPlumbing, Plumbing, Site};
 pub use port::{PortError, Step};
-pub use progress::{Progress, ProxyHealth, STALLED};
+pub use progress::{Progress, ProxyHealth};
 pub use read::{TraceError, WorkerReading};
 pub use serve::{Busy, ControlHandle, ControlLoop};
 pub use sync::{HealthChecks, SyncReading};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long a change may wait for its publication, and the control thread be silent, before the node counts as ill:
 /// twice the sync period of kube-proxy. Opening hundreds of configured ports takes seconds.
-pub const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_secs(60);
 
 /// What the control thread has done last. Clones show the same.
 #[derive(Clone, Debug)]

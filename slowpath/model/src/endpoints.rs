@@ -25,6 +25,11 @@ impl Conditions {
         Conditions { ready, serving: serving.unwrap_or(ready), terminating: terminating.unwrap_or(false) }
     }
 
+    /// Whether it takes connections, if need be as the last resort.
+    pub(crate) fn may_take_connections(self) -> bool {
+        self.ready || self.is_last_resort()
+    }
+
     /// The next best thing to ready: what takes connections when nobody is ready.
     fn is_last_resort(self) -> bool {
         self.serving && self.terminating
@@ -93,9 +98,7 @@ pub fn choose(endpoints: &[&Endpoint], policy: Policy<'_>) -> Choice {
             Choice { standings: cluster_set(endpoints, policy), when_empty: WhenEmpty::Reject }
         }
         TrafficPolicy::Local => {
-            let usable =
-                |endpoint: &&Endpoint| endpoint.conditions.ready || endpoint.conditions.is_last_resort();
-            let anywhere = endpoints.iter().any(usable);
+            let anywhere = endpoints.iter().any(|endpoint| endpoint.conditions.may_take_connections());
             let when_empty = if anywhere { WhenEmpty::Drop } else { WhenEmpty::Reject };
             Choice { standings: local_set(endpoints, policy), when_empty }
         }

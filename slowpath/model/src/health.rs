@@ -2,10 +2,9 @@
 //!
 //! The rules are those of kube-proxy (pkg/proxy/healthcheck and `EndpointsChangeTracker` of Kubernetes).
 
+use crate::index::mentions;
 use crate::model::Model;
-use crate::object::{
-    Endpoint, EndpointSlice, ObjectName, Service, ServicePort, ServiceType, TrafficPolicy, same_family,
-};
+use crate::object::{AddressFamily, Endpoint, ObjectName, Service, ServicePort, ServiceType, TrafficPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -69,8 +68,10 @@ impl Model {
             let slices = self.services.slices_of(&service.name);
             for port in &service.ports {
                 for &ip in &service.cluster_ips {
-                    let endpoints = endpoints_at(&slices, port);
-                    if self.lacks_local(endpoints.filter(|endpoint| same_family(endpoint.address, ip))) {
+                    let endpoints = mentions(&slices, port).map(|mention| mention.endpoint);
+                    let family = AddressFamily::of(ip);
+                    let of_family = |endpoint: &&Endpoint| AddressFamily::of(endpoint.address) == family;
+                    if self.lacks_local(endpoints.filter(of_family)) {
                         let at = usize::from(ip.is_ipv6());
                         found.internal[at] += usize::from(internal);
                         found.external[at] += usize::from(external);
@@ -119,11 +120,7 @@ impl Model {
 
     /// Whether there are endpoints to use, and none of them is here.
     fn lacks_local<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> bool {
-        let is_usable = |endpoint: &&Endpoint| {
-            let conditions = endpoint.conditions;
-            conditions.ready || conditions.serving && conditions.terminating
-        };
-        let mut usable = endpoints.filter(is_usable).peekable();
+        let mut usable = endpoints.filter(|endpoint| endpoint.conditions.may_take_connections()).peekable();
         usable.peek().is_some() && !usable.any(|endpoint| self.is_local(endpoint))
     }
 
@@ -138,17 +135,6 @@ fn health_port(service: &Service) -> Option<u16> {
         && service.kind == ServiceType::LoadBalancer
         && service.external_policy == TrafficPolicy::Local;
     service.health_check_node_port.filter(|_| needed)
-}
-
-/// The endpoints of a service port, some perhaps more than once.
-fn endpoints_at<'a>(
-    slices: &'a [&'a EndpointSlice],
-    port: &'a ServicePort,
-) -> impl Iterator<Item = &'a Endpoint> {
-    let has_port = |slice: &&&EndpointSlice| {
-        slice.ports.iter().any(|found| found.name == port.name && found.protocol == port.protocol)
-    };
-    slices.iter().filter(has_port).flat_map(|slice| &slice.endpoints)
 }
 
 /// Whether a service has frontends besides its ClusterIPs.

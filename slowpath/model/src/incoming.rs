@@ -1,7 +1,7 @@
 //! What came in since the last compilation: for those who watch how long a change takes.
 
 use crate::model::Model;
-use crate::object::{AddressFamily, EndpointSlice, Kind, Object, ObjectName};
+use crate::object::{AddressFamily, EndpointSlice, Kind, ObjectName, Service};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -31,10 +31,10 @@ impl Incoming {
         self.triggers.values().flatten().copied()
     }
 
-    fn note(&mut self, slice: &EndpointSlice) {
+    fn note(&mut self, service: ObjectName, family: AddressFamily, trigger: Option<SystemTime>) {
         self.slices += 1;
-        if let (Some(service), Some(time)) = (slice.service_name(), slice.trigger_time) {
-            self.triggers.entry(service).or_default().push((slice.family, time));
+        if let Some(time) = trigger {
+            self.triggers.entry(service).or_default().push((family, time));
         }
     }
 }
@@ -55,21 +55,20 @@ impl Model {
         self.seen
     }
 
-    /// Counts an object that is about to be applied.
-    pub(crate) fn note_apply(&mut self, object: &Object) {
-        match object {
-            Object::Service(service) => {
-                self.seen.services += 1;
-                let changed = self.services.services.get(&service.name) != Some(service);
-                self.incoming.services += u64::from(changed);
-            }
-            Object::EndpointSlice(slice) if slice.service_name().is_some() => {
-                self.seen.slices += 1;
-                if self.services.slices.get(&slice.name) != Some(slice) {
-                    self.incoming.note(slice);
-                }
-            }
-            _ => {}
+    /// Applies a service and counts it.
+    pub(crate) fn take_service(&mut self, service: Service) {
+        self.seen.services += 1;
+        self.incoming.services += u64::from(self.services.apply_service(service));
+    }
+
+    /// Applies a slice and counts it, if it is a service's.
+    pub(crate) fn take_slice(&mut self, slice: EndpointSlice) {
+        let (service, family, trigger) = (slice.service_name(), slice.family, slice.trigger_time);
+        let changed = self.services.apply_slice(slice);
+        let Some(service) = service else { return };
+        self.seen.slices += 1;
+        if changed {
+            self.incoming.note(service, family, trigger);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 use crate::network::Network;
 use crate::pod::{Family, Kind};
 use crate::process::{Output, run};
-use millrace_api::{Attachment, AttachmentList};
+use millrace_api::Attachment;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -77,9 +77,7 @@ pub fn fetch(runtime: &dyn Runtime, from: &Container, server: SocketAddr) -> Res
 
 /// All attachments of the daemon.
 pub fn attachments(daemon: &Daemon) -> Vec<Attachment> {
-    let list: AttachmentList =
-        daemon.client().get(millrace_api::path::ATTACHMENTS).expect("the daemon lists attachments");
-    list.attachments
+    daemon.client().attachments().expect("the daemon lists attachments").attachments
 }
 
 /// Namespaces that a runtime has made, to be removed if it could not.

@@ -78,7 +78,7 @@ impl Capabilities {
     /// Reads `runtimeConfig`. A capability that needs an act of ours that we do not know is an error, as the
     /// conventions ask for: the runtime only sends what the configuration declares.
     pub(super) fn read(value: Value, addresses_are_delegated: bool) -> Result<Self, CniError> {
-        let raw: RawCapabilities = decoded("runtimeConfig", in_small_letters(value))?;
+        let raw: RawCapabilities = decoded("runtimeConfig", &in_small_letters(value))?;
         raw.refuse_foreign(addresses_are_delegated)?;
         let host_ports = raw.portmappings.into_iter().enumerate().filter_map(host_port);
         let ips = raw.ips.iter().enumerate().map(|(at, ip)| {

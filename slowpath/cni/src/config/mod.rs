@@ -13,7 +13,7 @@ use crate::delegate::Delegate;
 use crate::error::CniError;
 use crate::result::{Dns, NetworkResult};
 use crate::version::Version;
-use millrace_api::{AttachmentId, DEFAULT_SOCKET};
+use millrace_api::{AttachmentId, DEFAULT_SOCKET, is_cni_name};
 use millrace_config::Config;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -42,7 +42,8 @@ pub(crate) struct NetworkConfig {
     pub(crate) wait: Duration,
     /// Who gives addresses, if it is not the daemon.
     pub(crate) delegate: Option<Delegate>,
-    fields: Map<String, Value>,
+    /// A map.
+    fields: Value,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +89,8 @@ impl NetworkConfig {
     /// Reads what every verb needs.
     pub(crate) fn read(input: Vec<u8>, environment: &Environment) -> Result<Self, CniError> {
         let fields: Map<String, Value> = serde_json::from_slice(&input).map_err(CniError::Json)?;
-        let raw: RawConfig = decoded("", Value::Object(fields.clone()))?;
+        let fields = Value::Object(fields);
+        let raw: RawConfig = decoded("", &fields)?;
         check_name(&raw.name)?;
         let wait = match raw.wait_seconds {
             None => DEFAULT_WAIT,
@@ -117,7 +119,7 @@ impl NetworkConfig {
     fn field<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, CniError> {
         match self.fields.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => decoded(name, value.clone()).map(Some),
+            Some(value) => decoded(name, value).map(Some),
         }
     }
 
@@ -142,7 +144,7 @@ impl NetworkConfig {
         }
         // Releases of the Go library before the one that follows the specification say the second.
         const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-        let key = KEYS.into_iter().find(|key| self.fields.contains_key(*key)).ok_or_else(|| {
+        let key = KEYS.into_iter().find(|key| self.fields.get(*key).is_some()).ok_or_else(|| {
             CniError::config(KEYS[0], "it is missing; without it every attachment would be garbage")
         })?;
         // An empty list of Go is written as null.
@@ -157,9 +159,7 @@ impl NetworkConfig {
 
 /// Section 1 of the specification: a name is like a container id.
 fn check_name(name: &str) -> Result<(), CniError> {
-    let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if starts_well && name.bytes().all(is_legal) {
+    if is_cni_name(name) {
         return Ok(());
     }
     if name.is_empty() {
@@ -180,7 +180,7 @@ fn absolute(field: &str, path: PathBuf) -> Result<PathBuf, CniError> {
 }
 
 /// Reads a value; the error names the field inside of `name`.
-fn decoded<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, CniError> {
+fn decoded<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T, CniError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let inner = match error.path().to_string() {
             path if path == "." => String::new(),

@@ -37,11 +37,10 @@ impl<F: Frame> Control<F> {
 
     /// Opens the port over what the container has. If that is gone, it is made again as it was.
     fn adopt(&mut self, mut stored: Stored) -> Result<(), AttachError> {
-        let pod = Self::pod_of(&stored);
-        let Err(reason) = self.add_attached_port(&stored, pod.clone(), true) else { return Ok(()) };
+        let Err(reason) = self.add_attached_port(&stored, true) else { return Ok(()) };
         tracing::warn!(%reason, "cannot be adopted, and is made again");
         self.undo_unopened(&stored)?;
-        let routes = self.add_attached_port(&stored, pod, false)?;
+        let routes = self.add_attached_port(&stored, false)?;
         stored.attachment.routes = routes;
         let id = stored.request.id.clone();
         self.attachments

@@ -1,7 +1,7 @@
 //! Making an attachment.
 
 use super::store::{State, Stored};
-use super::wish::{FIRST, Wish, port_kind};
+use super::wish::{FIRST, Wish};
 use super::{AttachError, Lasting, host_end, port_name, vhost_user};
 use crate::control::Control;
 use ipnet::IpNet;
@@ -37,7 +37,7 @@ impl<F: Frame> Control<F> {
         let addresses = self.take_addresses(&request)?;
         let given_here = matches!(request.addresses, AddressSource::Own { .. });
         let outcome =
-            self.describe_new(request, &wish, addresses.clone()).and_then(|stored| self.make(stored, wish));
+            self.describe_new(request, &wish, addresses.clone()).and_then(|stored| self.make(stored));
         if let Err(error) = &outcome {
             for address in addresses.into_iter().filter(|_| given_here) {
                 self.attachments.ipam.give_back(address);
@@ -147,7 +147,7 @@ impl<F: Frame> Control<F> {
             pod: request.pod.clone(),
             mac: request.mac.unwrap_or_else(|| MacAddr::derived_from(port.as_str())),
             port,
-            kind: port_kind(wish.kind),
+            kind: wish.kind.into(),
             mtu: request.mtu.unwrap_or(self.config.mtu),
             gateways: gateways.into_iter().filter(serves).collect(),
             addresses,
@@ -160,11 +160,11 @@ impl<F: Frame> Control<F> {
     }
 
     /// Writes it down, makes it, and writes down that it is made.
-    fn make(&mut self, mut stored: Stored, wish: Wish) -> Result<Attachment, AttachError> {
+    fn make(&mut self, mut stored: Stored) -> Result<Attachment, AttachError> {
         let id = stored.request.id.clone();
         let failed = |source| AttachError::Store { id: id.clone(), source };
         self.attachments.store.write(&stored).map_err(failed)?;
-        let made = self.add_attached_port(&stored, wish.pod.clone(), false).and_then(|routes| {
+        let made = self.add_attached_port(&stored, false).and_then(|routes| {
             stored.attachment.routes = routes;
             stored.state = State::Done;
             self.attachments.store.write(&stored).map_err(failed)
@@ -200,11 +200,10 @@ impl<F: Frame> Control<F> {
     pub(super) fn add_attached_port(
         &mut self,
         stored: &Stored,
-        pod: Option<PodRef>,
         adopted: bool,
     ) -> Result<Vec<Route>, AttachError> {
         let id = || stored.request.id.clone();
-        let config = self.port_config(stored, pod)?;
+        let config = self.port_config(stored)?;
         let name = config.name.clone();
         let lasting = lasting(stored, adopted);
         let number = self
@@ -222,11 +221,7 @@ impl<F: Frame> Control<F> {
     }
 
     /// The port of an attachment.
-    pub(super) fn port_config(
-        &self,
-        stored: &Stored,
-        pod: Option<PodRef>,
-    ) -> Result<PortConfig, AttachError> {
+    pub(super) fn port_config(&self, stored: &Stored) -> Result<PortConfig, AttachError> {
         let attachment = &stored.attachment;
         let wrong = |field| {
             let id = stored.request.id.clone();
@@ -250,7 +245,7 @@ impl<F: Frame> Control<F> {
             attachment: kind,
             mac: Some(attachment.mac),
             addresses: attachment.addresses.iter().map(|&address| Prefix::from(address)).collect(),
-            pod,
+            pod: Self::pod_of(stored),
             role: Some(PortRole::Pod),
             mtu: Some(attachment.mtu),
             spoof_check: true,
@@ -259,7 +254,7 @@ impl<F: Frame> Control<F> {
     }
 
     /// The pod that a stored attachment's port belongs to.
-    pub(super) fn pod_of(stored: &Stored) -> Option<PodRef> {
+    fn pod_of(stored: &Stored) -> Option<PodRef> {
         let pod = stored.request.pod.as_ref().filter(|_| stored.request.id.if_name.as_str() == FIRST)?;
         format!("{}/{}", pod.namespace, pod.name).parse().ok()
     }

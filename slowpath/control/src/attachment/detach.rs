@@ -37,7 +37,7 @@ impl<F: Frame> Control<F> {
 
     /// Removes from the host what an attachment has there without a port of this process.
     pub(super) fn undo_unopened(&mut self, stored: &Stored) -> Result<(), AttachError> {
-        let config = self.port_config(stored, None)?;
+        let config = self.port_config(stored)?;
         let addresses: Vec<IpNet> = config.addresses.iter().map(|prefix| prefix.net()).collect();
         let lasting = lasting(stored, false);
         let site = Site {

@@ -24,7 +24,7 @@ pub use store::StoreError;
 
 use ipam::Ipam;
 use millrace_api::{AttachmentId, ObjectError, PodIdentity, Route};
-use millrace_config::{InterfaceName, InvalidValue, PortName};
+use millrace_config::{InterfaceName, InvalidValue, PortName, fnv1a};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use store::{Store, Stored};
@@ -102,10 +102,7 @@ impl Attachments {
 /// Twelve digits that are always the same for the same container and interface (FNV-1a).
 fn digits(id: &AttachmentId) -> String {
     // The interface's name cannot contain the separator.
-    let text = format!("{}/{}", id.if_name, id.container_id);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv1a(format!("{}/{}", id.if_name, id.container_id).as_bytes());
     format!("{:012x}", (hash >> 48) ^ (hash & 0xffff_ffff_ffff))
 }
 

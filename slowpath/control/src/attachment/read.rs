@@ -47,16 +47,14 @@ impl<F: Frame> Control<F> {
             reason: reason.clone(),
             ..ObjectError::default()
         });
-        let conflicts = self.model.host_port_conflicts().into_iter().map(|(id, address, port, protocol)| {
-            let owner = self.ports.values().find(|port| port.id == id).map(|port| &port.config.name);
-            ObjectError {
-                object: owner.map(|name| format!("port {name}")),
+        let conflicts =
+            self.model.host_port_conflicts().into_iter().map(|(id, address, port, protocol)| ObjectError {
+                object: self.port_name(id).map(|name| format!("port {name}")),
                 reason: format!(
                     "hostPort {port}/{protocol} at {address} belongs to a service or another pod"
                 ),
                 ..ObjectError::default()
-            }
-        });
+            });
         self.attachments.damaged.iter().cloned().chain(lost).chain(conflicts)
     }
 }

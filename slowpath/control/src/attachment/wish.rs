@@ -3,7 +3,7 @@
 use super::AttachError;
 use crate::control::Control;
 use millrace_api::{AttachmentRequest, PodIdentity};
-use millrace_config::{ContainerPortKind, InvalidValue, PodRef, PortKind};
+use millrace_config::{ContainerPortKind, InvalidValue};
 use millrace_fastpath::port::Frame;
 use millrace_model::{ObjectName, Pod};
 
@@ -16,8 +16,6 @@ pub(super) const FIRST: &str = "eth0";
 pub(super) struct Wish {
     pub(super) kind: ContainerPortKind,
     pub(super) uid: Option<u32>,
-    /// The pod that the port belongs to.
-    pub(super) pod: Option<PodRef>,
 }
 
 impl<F: Frame> Control<F> {
@@ -39,11 +37,7 @@ impl<F: Frame> Control<F> {
             },
         };
         let uid = known.and_then(|pod| pod.port.vhost_user_uid.as_deref()).map(parse_uid);
-        Ok(Wish {
-            kind,
-            uid: uid.transpose().map_err(wrong("annotation millrace.io/vhost-user-uid"))?,
-            pod: pod.and_then(|pod| format!("{}/{}", pod.namespace, pod.name).parse().ok()),
-        })
+        Ok(Wish { kind, uid: uid.transpose().map_err(wrong("annotation millrace.io/vhost-user-uid"))? })
     }
 
     /// The pod's object, unless it is that of an earlier pod of the same name.
@@ -59,9 +53,4 @@ fn parse_uid(text: &str) -> Result<u32, InvalidValue> {
         value: text.to_owned(),
         expected: "a user id: a number from 0 to 4294967295",
     })
-}
-
-/// What a request's kind is in the configuration's terms.
-pub(super) fn port_kind(kind: ContainerPortKind) -> PortKind {
-    kind.into()
 }

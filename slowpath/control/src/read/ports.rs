@@ -21,7 +21,7 @@ impl<F: Frame> Control<F> {
         Ok(self.describe(port))
     }
 
-    pub(super) fn port_name(&self, id: PortId) -> Option<String> {
+    pub(crate) fn port_name(&self, id: PortId) -> Option<String> {
         self.ports.values().find(|port| port.id == id).map(|port| port.config.name.to_string())
     }
 

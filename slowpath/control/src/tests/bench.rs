@@ -164,7 +164,7 @@ impl HostStack for MemoryStack {
         Ok(wanted.ranges.iter().filter_map(obstacle).collect())
     }
 
-    fn is_led(&mut self, wanted: &HostRoutes, _: &[Obstacle]) -> Result<bool, Refusal> {
+    fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal> {
         Ok(self.0.host.lock().unwrap().led.as_ref() == Some(wanted))
     }
 }

@@ -49,20 +49,17 @@ impl NodeIndex {
 
     fn change(&mut self, name: ObjectName, node: Option<Node>) -> Moved {
         let is_us = self.is_us(&name);
-        let before = match &node {
-            Some(node) => self.nodes.insert(name.clone(), node.clone()),
-            None => self.nodes.remove(&name),
-        };
-        let (before, after) = (before.as_ref(), node.as_ref());
-        let addresses = |node: Option<&Node>| node.map(|node| node.addresses.clone()).unwrap_or_default();
-        let ranges = |node: Option<&Node>| node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
-        let zone = |node: Option<&Node>| node.and_then(|node| node.zone.clone());
+        let (before, after) = (self.nodes.get(&name), node.as_ref());
         self.ranges_changed |= ranges(before) != ranges(after);
         let moved = Moved {
             addresses: is_us && addresses(before) != addresses(after),
             zone: is_us && zone(before) != zone(after),
         };
         self.addresses_changed |= moved.addresses;
+        match node {
+            Some(node) => self.nodes.insert(name, node),
+            None => self.nodes.remove(&name),
+        };
         moved
     }
 
@@ -83,7 +80,7 @@ impl NodeIndex {
 
     /// This node's addresses according to its object.
     pub(crate) fn named_addresses(&self) -> &[IpAddr] {
-        self.own().map_or(&[], |node| &node.addresses)
+        addresses(self.own())
     }
 
     /// Sets what the node's addresses are while its object names none. True when that made a difference.
@@ -117,7 +114,7 @@ impl NodeIndex {
             }
             _ => None,
         };
-        let ranges = self.own().map_or(&[][..], |node| &node.pod_cidrs);
+        let ranges = ranges(self.own());
         (ranges.iter().find_map(v4), ranges.iter().find_map(v6))
     }
 
@@ -138,6 +135,18 @@ impl NodeIndex {
 
     /// How this node chooses endpoints for a kind of traffic.
     pub(crate) fn policy(&self, traffic: TrafficPolicy) -> Policy<'_> {
-        Policy { node: &self.us, zone: self.own().and_then(|node| node.zone.as_deref()), traffic }
+        Policy { node: &self.us, zone: zone(self.own()), traffic }
     }
+}
+
+fn addresses(node: Option<&Node>) -> &[IpAddr] {
+    node.map_or(&[], |node| &node.addresses)
+}
+
+fn ranges(node: Option<&Node>) -> &[IpNet] {
+    node.map_or(&[], |node| &node.pod_cidrs)
+}
+
+fn zone(node: Option<&Node>) -> Option<&str> {
+    node.and_then(|node| node.zone.as_deref())
 }

@@ -15,12 +15,15 @@ pub(crate) struct ServiceIndex {
 }
 
 impl ServiceIndex {
-    pub(crate) fn apply_service(&mut self, service: Service) {
+    /// False when nothing is new.
+    pub(crate) fn apply_service(&mut self, service: Service) -> bool {
         let name = service.name.clone();
-        if self.services.get(&name) != Some(&service) {
+        let changed = self.services.get(&name) != Some(&service);
+        if changed {
             self.services.insert(name.clone(), service);
             self.dirty.insert(name);
         }
+        changed
     }
 
     pub(crate) fn delete_service(&mut self, name: &ObjectName) {
@@ -29,9 +32,10 @@ impl ServiceIndex {
         }
     }
 
-    pub(crate) fn apply_slice(&mut self, slice: EndpointSlice) {
+    /// False when nothing is new.
+    pub(crate) fn apply_slice(&mut self, slice: EndpointSlice) -> bool {
         if self.slices.get(&slice.name) == Some(&slice) {
-            return;
+            return false;
         }
         // A slice may have moved from one service to another.
         self.delete_slice(&slice.name.clone());
@@ -40,6 +44,7 @@ impl ServiceIndex {
             self.dirty.insert(service);
         }
         self.slices.insert(slice.name.clone(), slice);
+        true
     }
 
     pub(crate) fn delete_slice(&mut self, name: &ObjectName) {

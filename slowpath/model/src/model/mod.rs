@@ -95,11 +95,10 @@ impl Model {
 
     /// Adds or replaces an object.
     pub fn apply(&mut self, object: Object) {
-        self.note_apply(&object);
         match object {
             Object::Pod(pod) => self.addresses.apply_pod(pod),
-            Object::Service(service) => self.services.apply_service(service),
-            Object::EndpointSlice(slice) => self.services.apply_slice(slice),
+            Object::Service(service) => self.take_service(service),
+            Object::EndpointSlice(slice) => self.take_slice(slice),
             Object::Node(node) => {
                 let moved = self.nodes.apply(node);
                 self.follow_node(moved);
@@ -226,10 +225,8 @@ impl Model {
             let (ipv4, ipv6) = self.nodes.primary_addresses();
             self.tables.masquerade = Masquerade { ipv4, ipv6, ..self.tables.masquerade };
         }
-        if self.nodes.ranges_changed {
-            self.tables.masquerade.toward_host = self.nodes.spare_addresses();
-        }
         if std::mem::take(&mut self.nodes.ranges_changed) {
+            self.tables.masquerade.toward_host = self.nodes.spare_addresses();
             self.tables.pod_ranges = Arc::new(AddressSet::new(self.pod_ranges()));
         }
     }

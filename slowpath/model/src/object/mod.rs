@@ -11,7 +11,6 @@ pub use slice::{AddressFamily, Endpoint, EndpointSlice, SlicePort};
 pub use topology::{Namespace, Node};
 
 use std::fmt;
-use std::net::IpAddr;
 
 /// Labels of an object.
 pub(crate) type Labels = std::collections::BTreeMap<String, String>;
@@ -138,9 +137,4 @@ impl fmt::Display for Kind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, out)
     }
-}
-
-/// Whether two addresses are of the same family.
-pub(crate) fn same_family(a: IpAddr, b: IpAddr) -> bool {
-    a.is_ipv4() == b.is_ipv4()
 }
