@@ -88,6 +88,11 @@ impl XdpQueue {
             return false;
         }
         let Some(rings) = &mut self.rings else { return false };
+        // The kernel shows received packets first, and then that their slots in the fill ring are free (`xsk_flush`).
+        let missing = missing.min(rings.fill.free(missing as u32) as usize);
+        if missing == 0 {
+            return false;
+        }
         let mut fresh = Burst::new();
         // The last few chunks of an almost empty arena are better than none.
         if !self.arena.pool().alloc_bulk(&mut fresh, missing.min(BURST))
@@ -98,7 +103,7 @@ impl XdpQueue {
         for frame in fresh {
             let Ok(Lent { chunk, .. }) = self.arena.lend(frame) else { continue };
             let posted = self.custody.hand_over(chunk) && rings.fill.push(u64::from(chunk.0 * CHUNK));
-            debug_assert!(posted, "the fill ring has a slot for each chunk of `ready`");
+            debug_assert!(posted, "there is a slot for each chunk");
         }
         rings.fill.publish();
         true
