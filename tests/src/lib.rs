@@ -9,10 +9,12 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod ask;
+mod attached;
 mod cni;
 mod daemon;
 mod guest;
 mod http;
+mod load;
 mod manifest;
 mod netns;
 mod network;
@@ -25,10 +27,12 @@ mod traffic;
 mod wire;
 
 pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
+pub use attached::Attached;
 pub use cni::{CNI_NETWORK, CniCall, CniError, Started};
 pub use daemon::{Daemon, binary};
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
+pub use load::Load;
 pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};
 pub use netns::Netns;
 pub use network::{Network, eventually};

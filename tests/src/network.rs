@@ -60,6 +60,14 @@ impl Network {
         network
     }
 
+    /// A daemon for the pods of the CNI plugin.
+    pub fn for_plugin(change: impl FnOnce(&mut Value)) -> Self {
+        Self::start_with(&[], |config| {
+            own_vhost_user_directory(config);
+            change(config);
+        })
+    }
+
     /// Adds a pod, by its manifest and the admin API.
     pub fn add_pod(&mut self, kind: Kind) -> usize {
         self.add_pod_with(kind, |_| ())
@@ -114,6 +122,7 @@ impl Network {
             if let Some(config) = config.as_object_mut() {
                 config.remove("hostLeg");
             }
+            own_vhost_user_directory(config);
             change(config);
         });
         let (host, neighbour) = (network.daemon().netns().borrowed(), Netns::new("neighbour"));
@@ -282,6 +291,12 @@ impl Drop for Network {
             eprintln!("log of millraced:\n{}", daemon.log());
         }
     }
+}
+
+/// Has the daemon make the directories of vhost-user attachments in its own.
+fn own_vhost_user_directory(config: &mut Value) {
+    let socket = config["api"]["socket"].as_str().expect("the daemon has a socket");
+    config["cni"]["vhostUserDirectory"] = json!(socket.replace("api.sock", "pods"));
 }
 
 fn parsed(text: &str) -> IpAddr {

@@ -74,9 +74,9 @@ pub struct Pod {
     // The carrier before the namespace: it runs inside.
     carrier: Option<Testpmd>,
     netns: Netns,
-    number: u8,
     place: Place,
     addresses: [IpAddr; 2],
+    mac: String,
     mtu: u16,
 }
 
@@ -106,7 +106,13 @@ impl Pod {
         addresses: [IpAddr; 2],
         netns: Netns,
     ) -> Self {
-        Pod { name: name.to_owned(), kind, carrier: None, netns, number, place, addresses, mtu: MTU }
+        let mac = format!("02:4d:00:00:00:{number:02x}");
+        Pod { name: name.to_owned(), kind, carrier: None, netns, place, addresses, mac, mtu: MTU }
+    }
+
+    /// A pod in a namespace that is there, with what somebody else has given it.
+    pub(crate) fn given(name: &str, kind: Kind, netns: Netns, addresses: [IpAddr; 2], mac: &str) -> Self {
+        Pod { mac: mac.to_owned(), ..Self::in_netns(name, kind, 0, Place::Pod, addresses, netns) }
     }
 
     /// The daemon's own namespace, which has its leg already.
@@ -151,8 +157,8 @@ impl Pod {
     }
 
     /// Its MAC address.
-    pub fn mac(&self) -> String {
-        format!("02:4d:00:00:00:{:02x}", self.number)
+    pub fn mac(&self) -> &str {
+        &self.mac
     }
 
     /// Where its vhost-user socket is.
@@ -186,16 +192,21 @@ impl Pod {
     /// Connects a vhost-user pod once the daemon listens; the other kinds are attached by the daemon.
     pub(crate) fn connect(&mut self, room: &Path) {
         if self.kind == Kind::Vhost {
-            self.carrier = Some(Testpmd::carrier(&self.netns, &self.socket(room), &self.mac()));
-            self.configure_tap();
+            self.carry(&self.socket(room));
         }
+    }
+
+    /// Connects to a vhost-user socket.
+    pub(crate) fn carry(&mut self, socket: &Path) {
+        self.carrier = Some(Testpmd::carrier(&self.netns, socket, &self.mac));
+        self.configure_tap();
     }
 
     /// What the daemon does for interfaces that it makes.
     fn configure_tap(&self) {
         let [v4, v6] = self.addresses().map(|address| address.to_string());
         for command in [
-            vec!["ip", "link", "set", "eth0", "address", &self.mac(), "mtu", &self.mtu.to_string(), "up"],
+            vec!["ip", "link", "set", "eth0", "address", &self.mac, "mtu", &self.mtu.to_string(), "up"],
             // The carrier has no offloads; frames must be whole and summed.
             vec!["ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off"],
             vec!["ip", "addr", "add", &format!("{v4}/32"), "dev", "eth0"],

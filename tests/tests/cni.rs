@@ -14,10 +14,7 @@ const KINDS: [&str; 3] = ["tap", "af-xdp", "vhost-user"];
 const SOON: Duration = Duration::from_secs(10);
 
 fn started() -> Network {
-    Network::start_with(&[], |config| {
-        let directory = config["api"]["socket"].as_str().unwrap().replace("api.sock", "pods");
-        config["cni"] = json!({"vhostUserDirectory": directory});
-    })
+    Network::for_plugin(|_| ())
 }
 
 /// What the machine is like in all that attachments touch.

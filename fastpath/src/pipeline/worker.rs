@@ -140,7 +140,10 @@ impl<F: Frame> Worker<F> {
             let answers = match command {
                 Command::Stop => self.queues.ports().len() + 1,
                 Command::Detach { .. } => 1,
-                Command::Attach { .. } | Command::Owner { .. } | Command::Forget { .. } => 0,
+                Command::Attach { .. }
+                | Command::Limit { .. }
+                | Command::Owner { .. }
+                | Command::Forget { .. } => 0,
             };
             if self.mailbox.replies.slots() < answers {
                 return;
@@ -150,6 +153,7 @@ impl<F: Frame> Worker<F> {
                 Command::Attach { port, queue, counters, limits } => {
                     self.queues.attach(port, queue, counters, limits);
                 }
+                Command::Limit { port, limits } => self.queues.limit(port, limits.as_ref()),
                 Command::Detach { port } => self.detach(port),
                 Command::Owner { port, worker } => self.queues.set_owner(port, Some(worker)),
                 Command::Forget { port } => self.queues.set_owner(port, None),

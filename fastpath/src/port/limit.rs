@@ -1,6 +1,6 @@
 //! Bandwidth limits of a port.
 
-use super::{Frame, Gso};
+use super::{Checksum, Frame, Gso, GsoKind, Offload};
 use crate::sync::atomics::{AtomicU64, Ordering};
 use std::num::NonZeroU64;
 
@@ -92,9 +92,14 @@ pub struct PortLimits {
 /// Bytes that a frame takes on a link: those of all segments that it stands for.
 pub fn bytes_on_link<F: Frame>(frame: &F) -> u64 {
     let bytes = frame.total_len() as u64;
-    let Some(Gso { size, .. }) = frame.offload().gso else { return bytes };
-    // Each further segment has the headers again; the first one's are 54 to 86 bytes and more.
-    let headers = 66;
+    let Offload { checksum: Checksum::Partial { start, .. }, gso: Some(Gso { kind, size }) } =
+        frame.offload()
+    else {
+        return bytes;
+    };
+    // Each further segment has the headers again. TCP's length is in words in the upper half of its 13th byte (RFC 9293).
+    let tcp = || frame.head().get(usize::from(start) + 12).map_or(20, |byte| u64::from(byte >> 4) * 4);
+    let headers = u64::from(start) + if kind == GsoKind::Udp { 8 } else { tcp() };
     let segments = bytes.saturating_sub(headers).div_ceil(u64::from(size.max(1)));
     bytes + segments.saturating_sub(1) * headers
 }
@@ -149,6 +154,24 @@ mod tests {
             bytes += 1000;
         }
         assert!((125_000..=127_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_large_frame_counts_as_the_segments_that_it_is_cut_into() {
+        use crate::port::BufferFrame;
+        // Ethernet, IPv4 or IPv6, TCP with timestamps or UDP.
+        for (kind, start, header) in
+            [(GsoKind::TcpV4, 34, 32), (GsoKind::TcpV6, 54, 32), (GsoKind::Udp, 34, 8), (GsoKind::Udp, 54, 8)]
+        {
+            let headers = start + header;
+            let mut bytes = vec![0; headers + 10 * 1_400 + 1];
+            bytes[start + 12] = 8 << 4;
+            let mut frame = BufferFrame::new(&bytes);
+            assert_eq!(bytes_on_link(&frame), bytes.len() as u64);
+            let checksum = Checksum::Partial { start: start as u16, offset: 6 };
+            frame.set_offload(Offload { checksum, gso: Some(Gso { kind, size: 1_400 }) });
+            assert_eq!(bytes_on_link(&frame), (11 * headers + 10 * 1_400 + 1) as u64, "{kind:?}");
+        }
     }
 
     #[test]

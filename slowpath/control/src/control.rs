@@ -129,6 +129,7 @@ impl<F: Frame> Control<F> {
     pub fn tick(&mut self) {
         self.tables.reclaim();
         self.do_queued_deletions();
+        self.follow_bandwidth();
         self.retry_pending(Instant::now());
         self.tend_host_leg(Instant::now());
         self.load_meter.measure(&self.workers, clock::now());

@@ -22,6 +22,13 @@ pub enum Command<F> {
         /// The port.
         port: PortId,
     },
+    /// Let a port carry so much from now on. Without effect for a port of which the worker has no queue.
+    Limit {
+        /// The port.
+        port: PortId,
+        /// Its limits, shared by all its queues.
+        limits: Option<Arc<PortLimits>>,
+    },
     /// Hand frames for a port to another worker, which has a queue of it.
     Owner {
         /// The port.

@@ -124,6 +124,17 @@ impl<F: Frame> Queues<F> {
         }
     }
 
+    /// Replaces a port's limits. What waited for the former ones' turn goes first.
+    pub(super) fn limit(&mut self, port: PortId, limits: Option<&Arc<PortLimits>>) {
+        for own in self.own.iter_mut().filter(|own| own.port == port) {
+            match (&mut own.shaping, limits) {
+                (Some(shaping), limits) => shaping.replace(limits.cloned().unwrap_or_default()),
+                (None, Some(limits)) => own.shaping = Some(Box::new(Shaping::new(Arc::clone(limits)))),
+                (None, None) => {}
+            }
+        }
+    }
+
     /// Lets go of all queues of a port, after what is staged for them was sent.
     pub(super) fn detach(&mut self, port: PortId) -> Vec<Box<dyn PortQueue<F>>> {
         let mut detached = Vec::new();
@@ -233,7 +244,7 @@ impl<F: Frame> OwnQueue<F> {
     /// Sends what is staged, or has it wait if the port is limited.
     fn send(&mut self, counters: &WorkerCounters) {
         match &mut self.shaping {
-            Some(shaping) if shaping.limits_ingress() => {
+            Some(shaping) if shaping.has_them_wait() => {
                 self.staged_bytes = 0;
                 let lost = shaping.queue_up(&mut self.staged);
                 (0..lost).for_each(|_| counters.dropped(DropReason::Bandwidth));

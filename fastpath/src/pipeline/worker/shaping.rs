@@ -23,13 +23,25 @@ pub(super) struct Shaping<F> {
 impl<F: Frame> Shaping<F> {
     /// All memory is taken here.
     pub(super) fn new(limits: Arc<PortLimits>) -> Self {
-        let waiting = if limits.ingress.is_some() { MOST_WAITING } else { 0 };
-        Shaping {
-            held: VecDeque::with_capacity(if limits.egress.is_some() { BURST } else { 0 }),
-            waiting: VecDeque::with_capacity(waiting),
+        let mut shaping = Shaping {
+            held: VecDeque::new(),
+            waiting: VecDeque::new(),
             waiting_bytes: 0,
-            limits,
+            limits: Arc::default(),
+        };
+        shaping.replace(limits);
+        shaping
+    }
+
+    /// Goes on with other limits. What waits keeps its place.
+    pub(super) fn replace(&mut self, limits: Arc<PortLimits>) {
+        if limits.ingress.is_some() {
+            self.waiting.reserve(MOST_WAITING - self.waiting.len());
         }
+        if limits.egress.is_some() {
+            self.held.reserve(BURST - self.held.len());
+        }
+        self.limits = limits;
     }
 
     /// Whether frames wait for their turn.
@@ -40,7 +52,10 @@ impl<F: Frame> Shaping<F> {
     /// Receives what may come in now.
     pub(super) fn receive(&mut self, queue: &mut dyn PortQueue<F>, into: &mut Burst<F>, now: u64) {
         let Some(limiter) = &self.limits.egress else {
-            queue.rx_burst(into);
+            into.extend(self.held.drain(..));
+            if into.is_empty() {
+                queue.rx_burst(into);
+            }
             return;
         };
         if !limiter.is_open(now) {
@@ -89,8 +104,8 @@ impl<F: Frame> Shaping<F> {
         }
     }
 
-    /// Whether what is sent to the peer is limited.
-    pub(super) fn limits_ingress(&self) -> bool {
-        self.limits.ingress.is_some()
+    /// Whether what is sent to the peer has to stand in the row.
+    pub(super) fn has_them_wait(&self) -> bool {
+        self.limits.ingress.is_some() || !self.waiting.is_empty()
     }
 }

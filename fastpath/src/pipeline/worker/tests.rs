@@ -106,3 +106,37 @@ fn a_port_within_its_limits_is_not_delayed() {
     assert!(queues.arm());
     assert_eq!(BufferFrame::new(&[0; SIZE]).total_len(), SIZE);
 }
+
+#[test]
+fn a_limit_that_changes_or_ends_loses_nothing_of_what_waits() {
+    let (mut queues, peer, counters) = link(PortLimits { egress: limiter(), ingress: limiter() });
+    let (mut sent, mut received) = (0, 0);
+    let mut work = |queues: &mut Queues<BufferFrame>, from: u64| {
+        let before = (peer.got.load(Ordering::Relaxed), received);
+        for now in (from..from + SECOND).step_by(500_000) {
+            let mut burst = Burst::new();
+            queues.receive(0, &mut burst, Nanos(now));
+            received += burst.len() as u64;
+            queues.send(PORT, BufferFrame::new(&[0; SIZE]));
+            queues.flush(false, Nanos(now));
+            sent += 1;
+        }
+        (peer.got.load(Ordering::Relaxed) - before.0, received - before.1)
+    };
+    let about_a_thousand = 980..=1_060;
+    let (got, let_in) = work(&mut queues, 40 * SECOND);
+    assert!(about_a_thousand.contains(&got) && about_a_thousand.contains(&let_in), "{got} {let_in}");
+    queues.limit(PORT, None);
+    let (got, let_in) = work(&mut queues, 41 * SECOND);
+    assert!(got >= 2_000 && let_in > 50_000, "{got} {let_in}");
+    let limits = PortLimits { egress: limiter(), ingress: limiter() };
+    queues.limit(PORT, Some(&Arc::new(limits)));
+    let (got, let_in) = work(&mut queues, 42 * SECOND);
+    assert!(about_a_thousand.contains(&got) && about_a_thousand.contains(&let_in), "{got} {let_in}");
+    queues.limit(PORT, None);
+    work(&mut queues, 43 * SECOND);
+    let dropped = counters.drops(DropReason::Bandwidth);
+    assert_eq!(peer.got.load(Ordering::Relaxed) + dropped, sent);
+    assert_eq!(peer.given.load(Ordering::Relaxed), received);
+    assert!(queues.arm());
+}

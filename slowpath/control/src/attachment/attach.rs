@@ -34,6 +34,7 @@ impl<F: Frame> Control<F> {
         let id = request.id.clone();
         self.check_request(&request)?;
         let wish = self.wish(&request)?;
+        self.bandwidth(&request)?;
         let addresses = self.take_addresses(&request)?;
         let given_here = matches!(request.addresses, AddressSource::Own { .. });
         let outcome =
@@ -206,8 +207,10 @@ impl<F: Frame> Control<F> {
         let config = self.port_config(stored)?;
         let name = config.name.clone();
         let lasting = lasting(stored, adopted);
+        // What an annotation says wrongly by now is reported later.
+        let bandwidth = self.bandwidth(&stored.request).unwrap_or(stored.request.bandwidth);
         let number = self
-            .add_lasting_port(config, lasting, stored.request.bandwidth)
+            .add_lasting_port(config, lasting, bandwidth)
             .map_err(|source| AttachError::Port { id: id(), source: Box::new(source) })?;
         if !stored.request.host_ports.is_empty() {
             self.model.set_host_ports(

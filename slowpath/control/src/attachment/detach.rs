@@ -27,6 +27,7 @@ impl<F: Frame> Control<F> {
             .map_err(|source| AttachError::Store { id: id.clone(), source })?;
         self.attachments.entries.remove(id);
         self.attachments.lost.remove(id);
+        self.attachments.unlimited.remove(id);
         for &address in &stored.attachment.addresses {
             self.attachments.ipam.give_back(address);
         }

@@ -3,10 +3,11 @@
 //! An attachment is written down before anything of it is made, and forgotten after everything is removed: whenever the
 //! process ends, the next one finds in the store what may be there. It adopts what is whole, and removes what is not.
 //! `ipam` gives addresses, `store` keeps files, `attach` and `detach` make and remove, `adopt` goes on after a restart,
-//! `collect` removes what nobody wants any more, `vhost_user` makes the files that an application finds its socket by.
+//! `collect` removes what nobody wants any more, `bandwidth` limits rates, `vhost_user` makes the files that an application finds its socket by.
 
 mod adopt;
 mod attach;
+mod bandwidth;
 mod collect;
 mod detach;
 mod error;
@@ -59,6 +60,8 @@ pub struct Attachments {
     adopted: bool,
     /// Those that have no port, with the reason.
     lost: BTreeMap<AttachmentId, String>,
+    /// Those whose annotated limits cannot be read, with the reason.
+    unlimited: BTreeMap<AttachmentId, String>,
     /// Files that could not be read.
     damaged: Vec<ObjectError>,
 }
@@ -84,6 +87,7 @@ impl Attachments {
             store,
             adopted: false,
             lost: BTreeMap::new(),
+            unlimited: BTreeMap::new(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What there is to say of attachments.
 
-use super::{AttachError, Family};
+use super::{AttachError, Attachments, Family};
 use crate::control::Control;
 use millrace_api::{Attachment, AttachmentId, AttachmentList, AttachmentStatus, ObjectError};
 use millrace_fastpath::port::Frame;
@@ -39,9 +39,10 @@ impl<F: Frame> Control<F> {
         }
     }
 
-    /// Files that hold no attachment, attachments that could not be adopted, and host ports that others have.
+    /// Files that hold no attachment, attachments that could not be adopted or limited, and host ports that others have.
     pub(crate) fn attachment_errors(&self) -> impl Iterator<Item = ObjectError> {
-        let lost = self.attachments.lost.iter().map(|(id, reason)| ObjectError {
+        let Attachments { lost, unlimited, .. } = &self.attachments;
+        let lost = lost.iter().chain(unlimited).map(|(id, reason)| ObjectError {
             file: self.attachments.state_directory.display().to_string(),
             object: Some(format!("attachment {id}")),
             reason: reason.clone(),

@@ -25,9 +25,7 @@ impl<F: Frame> Control<F> {
             let id = request.id.clone();
             move |source: InvalidValue| AttachError::Value { id, field, source }
         };
-        let is_first = request.id.if_name.as_str() == FIRST;
-        let pod = request.pod.as_ref().filter(|_| is_first);
-        let known = pod.and_then(|pod| self.known_pod(pod));
+        let known = self.annotated_pod(request);
         let annotated = known.and_then(|pod| pod.port.kind.as_deref()).map(str::parse::<ContainerPortKind>);
         let kind = match annotated.transpose().map_err(wrong("annotation millrace.io/port"))? {
             Some(kind) => kind,
@@ -38,6 +36,12 @@ impl<F: Frame> Control<F> {
         };
         let uid = known.and_then(|pod| pod.port.vhost_user_uid.as_deref()).map(parse_uid);
         Ok(Wish { kind, uid: uid.transpose().map_err(wrong("annotation millrace.io/vhost-user-uid"))? })
+    }
+
+    /// The pod whose annotations are about this attachment, if it is known.
+    pub(super) fn annotated_pod(&self, request: &AttachmentRequest) -> Option<&Pod> {
+        let is_first = request.id.if_name.as_str() == FIRST;
+        request.pod.as_ref().filter(|_| is_first).and_then(|pod| self.known_pod(pod))
     }
 
     /// The pod's object, unless it is that of an earlier pod of the same name.

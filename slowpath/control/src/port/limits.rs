@@ -1,7 +1,11 @@
 //! From the limits that a container runtime asks for to those of the workers.
 
+use super::{PortError, Step};
+use crate::control::Control;
 use millrace_api::Bandwidth as Asked;
-use millrace_fastpath::port::{Bandwidth, Limiter, PortLimits};
+use millrace_config::PortName;
+use millrace_fastpath::pipeline::Command;
+use millrace_fastpath::port::{Bandwidth, Frame, Limiter, PortLimits};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -18,6 +22,23 @@ pub(super) fn limits(asked: Option<Asked>) -> Option<Arc<PortLimits>> {
         ingress: limiter(asked.ingress_rate, asked.ingress_burst),
     };
     (limits.egress.is_some() || limits.ingress.is_some()).then(|| Arc::new(limits))
+}
+
+impl<F: Frame> Control<F> {
+    /// Has a port carry so much from now on; without effect if it does so already, or is not there.
+    pub(crate) fn limit_port(&mut self, name: &PortName, asked: Option<Asked>) -> Result<(), PortError> {
+        let Some(port) = self.ports.get_mut(name).filter(|port| port.bandwidth != asked) else {
+            return Ok(());
+        };
+        let (id, limits) = (port.id, limits(asked));
+        port.bandwidth = asked;
+        for worker in self.workers.iter_mut().filter(|worker| worker.queues_of(id) > 0) {
+            let command = Command::Limit { port: id, limits: limits.clone() };
+            worker.send(command).map_err(|error| error.at(name, Step::Attach))?;
+        }
+        tracing::info!(port = %name, ?asked, "limits changed");
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::bench::{Node, Outside, port};
 use crate::attachment::fixture::{id, request};
 use crate::{AttachError, PortError, Step};
 use millrace_api::{
-    AddressSource, Attachment, AttachmentRequest, ErrorCode, GarbageRequest, HostPort, PodIdentity, Protocol,
-    QueuedDeletion,
+    AddressSource, Attachment, AttachmentRequest, Bandwidth, ErrorCode, GarbageRequest, HostPort,
+    PodIdentity, Protocol, QueuedDeletion,
 };
 use millrace_config::{Config, ContainerPortKind, PortKind};
 use millrace_fastpath::port::BufferFrame;
@@ -262,10 +262,9 @@ fn an_attachment_that_cannot_be_removed_is_removed_by_the_next_try() {
     node.end();
 }
 
-#[test]
-fn a_pods_annotation_comes_before_its_network_and_that_before_the_default() {
-    let mut node = node();
-    let annotated = |kind: &str, uid: &str| Pod {
+/// The pod `demo/web`, which says this of its port.
+fn pod_with(port: PodPort) -> Pod {
+    Pod {
         name: ObjectName::new("demo", "web"),
         labels: Default::default(),
         node: None,
@@ -273,9 +272,55 @@ fn a_pods_annotation_comes_before_its_network_and_that_before_the_default() {
         phase: PodPhase::Running,
         ips: vec![],
         ports: vec![],
-        port: PodPort { uid: Some("u-1".into()), kind: Some(kind.into()), vhost_user_uid: Some(uid.into()) },
+        port: PodPort { uid: Some("u-1".into()), ..port },
+    }
+}
+
+/// The same pod for a runtime, if this is its uid.
+fn pod(uid: &str) -> PodIdentity {
+    PodIdentity { namespace: "demo".into(), name: "web".into(), uid: Some(uid.into()) }
+}
+
+#[test]
+fn annotated_limits_come_before_those_of_the_runtime_and_are_followed() {
+    let mut node = node();
+    let annotated = |ingress: Option<&str>, egress: Option<&str>| {
+        let [ingress_bandwidth, egress_bandwidth] = [ingress, egress].map(|text| text.map(str::to_owned));
+        Object::Pod(pod_with(PodPort { ingress_bandwidth, egress_bandwidth, ..PodPort::default() }))
     };
-    let pod = |uid: &str| PodIdentity { namespace: "demo".into(), name: "web".into(), uid: Some(uid.into()) };
+    let asked = Bandwidth { ingress_rate: Some(7_000), ingress_burst: Some(9_000), ..Bandwidth::default() };
+    let request = AttachmentRequest { pod: Some(pod("u-1")), bandwidth: Some(asked), ..request("a") };
+    let port = node.control.attach(request.clone()).unwrap().port;
+    let limits = |node: &mut Node| {
+        node.control.tick();
+        node.control.ports[&port].bandwidth
+    };
+    // The pod may become known after its port.
+    assert_eq!(limits(&mut node), Some(asked));
+    node.control.model().apply(annotated(Some("10M"), Some("1k")));
+    let both = Bandwidth { ingress_rate: Some(10_000_000), egress_rate: Some(1_000), ..Bandwidth::default() };
+    assert_eq!(limits(&mut node), Some(both));
+    node.control.model().apply(annotated(None, Some("1k")));
+    assert_eq!(limits(&mut node), Some(Bandwidth { egress_rate: Some(1_000), ..asked }));
+    // A wrong one changes nothing, and is reported once.
+    node.control.model().apply(annotated(Some("fast"), None));
+    assert_eq!(limits(&mut node), Some(Bandwidth { egress_rate: Some(1_000), ..asked }));
+    let errors: Vec<String> = node.control.attachment_errors().map(|error| error.reason).collect();
+    assert!(errors.len() == 1 && errors[0].contains("`fast`"), "{errors:?}");
+    let id = AttachmentRequest { id: id("b"), ..request };
+    let error = node.control.attach(id).unwrap_err();
+    assert!(error.code() == ErrorCode::Invalid && error.to_string().contains("`fast`"), "{error}");
+    node.control.model().apply(annotated(None, None));
+    assert_eq!((limits(&mut node), node.control.attachment_errors().count()), (Some(asked), 0));
+    node.end();
+}
+
+#[test]
+fn a_pods_annotation_comes_before_its_network_and_that_before_the_default() {
+    let mut node = node();
+    let annotated = |kind: &str, uid: &str| {
+        pod_with(PodPort { kind: Some(kind.into()), vhost_user_uid: Some(uid.into()), ..PodPort::default() })
+    };
     node.control.model().apply(Object::Pod(annotated("af-xdp", "107")));
     let mut kind_of = |name: &str, pod: Option<PodIdentity>, kind: Option<PortKind>| {
         let made =

@@ -34,6 +34,10 @@ pub struct PodPort {
     pub kind: Option<String>,
     /// `millrace.io/vhost-user-uid`.
     pub vhost_user_uid: Option<String>,
+    /// `kubernetes.io/ingress-bandwidth`.
+    pub ingress_bandwidth: Option<String>,
+    /// `kubernetes.io/egress-bandwidth`.
+    pub egress_bandwidth: Option<String>,
 }
 
 impl Pod {

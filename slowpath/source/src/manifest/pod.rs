@@ -8,6 +8,9 @@ use millrace_model::{ContainerPort, Pod, PodPhase, PodPort};
 const PORT_KIND: &str = "millrace.io/port";
 /// The annotation that says which user owns the pod's vhost-user socket.
 const VHOST_USER_UID: &str = "millrace.io/vhost-user-uid";
+/// The annotations that limit what a pod receives and sends.
+const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
+const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 
 pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
     let name = field::namespaced(&pod.metadata)?;
@@ -23,10 +26,13 @@ pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
     }
     field::one_a_family("status.podIPs", &ips)?;
     let annotations = pod.metadata.annotations.unwrap_or_default();
+    let annotated = |name: &str| annotations.get(name).cloned();
     let port = PodPort {
         uid: pod.metadata.uid,
-        kind: annotations.get(PORT_KIND).cloned(),
-        vhost_user_uid: annotations.get(VHOST_USER_UID).cloned(),
+        kind: annotated(PORT_KIND),
+        vhost_user_uid: annotated(VHOST_USER_UID),
+        ingress_bandwidth: annotated(INGRESS_BANDWIDTH),
+        egress_bandwidth: annotated(EGRESS_BANDWIDTH),
     };
     Ok(Pod {
         name,
