@@ -222,7 +222,7 @@ pub struct Bandwidth {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPort {
-    /// The node's address; absent: every one.
+    /// The node's address; absent: every one; unspecified: every one of that family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
     /// The port of the node.
@@ -231,6 +231,18 @@ pub struct HostPort {
     pub container_port: u16,
     /// TCP, UDP or SCTP.
     pub protocol: Protocol,
+}
+
+impl HostPort {
+    /// Whether two of them want the same port at the same address.
+    pub fn clashes_with(&self, other: &HostPort) -> bool {
+        let addresses_meet = match (self.host_ip, other.host_ip) {
+            (Some(a), Some(b)) if a.is_unspecified() || b.is_unspecified() => a.is_ipv4() == b.is_ipv4(),
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        addresses_meet && (self.host_port, self.protocol) == (other.host_port, other.protocol)
+    }
 }
 
 /// An interface that a container has.

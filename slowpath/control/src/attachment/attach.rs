@@ -57,7 +57,10 @@ impl<F: Frame> Control<F> {
         if matches!(&request.addresses, AddressSource::Given { addresses } if addresses.is_empty()) {
             return Err(AttachError::NoAddress(id()));
         }
-        for port in &request.host_ports {
+        for (at, port) in request.host_ports.iter().enumerate() {
+            if request.host_ports[..at].iter().any(|other| other.clashes_with(port)) {
+                return Err(AttachError::SameHostPort { id: id(), port: port.clone() });
+            }
             if host_port(port).is_none() {
                 return Err(AttachError::Protocol { id: id(), port: port.clone() });
             }
@@ -70,10 +73,7 @@ impl<F: Frame> Control<F> {
 
     /// The attachment that has a port of the node.
     fn owner_of(&self, wanted: &HostPort) -> Option<&AttachmentId> {
-        let clashes = |port: &HostPort| {
-            let same = (port.host_port, port.protocol) == (wanted.host_port, wanted.protocol);
-            same && (port.host_ip.is_none() || wanted.host_ip.is_none() || port.host_ip == wanted.host_ip)
-        };
+        let clashes = |port: &HostPort| port.clashes_with(wanted);
         let mut entries = self.attachments.entries.iter();
         entries.find(|(_, stored)| stored.request.host_ports.iter().any(clashes)).map(|(id, _)| id)
     }
@@ -209,17 +209,8 @@ impl<F: Frame> Control<F> {
         let lasting = lasting(stored, adopted);
         // What an annotation says wrongly by now is reported later.
         let bandwidth = self.bandwidth(&stored.request).unwrap_or(stored.request.bandwidth);
-        let number = self
-            .add_lasting_port(config, lasting, bandwidth)
+        self.add_lasting_port(config, lasting, bandwidth)
             .map_err(|source| AttachError::Port { id: id(), source: Box::new(source) })?;
-        if !stored.request.host_ports.is_empty() {
-            self.model.set_host_ports(
-                number,
-                &stored.attachment.addresses,
-                stored.request.host_ports.iter().filter_map(host_port).collect(),
-            );
-            self.compile();
-        }
         Ok(self.ports.get(&name).map(|port| port.routes.clone()).unwrap_or_default())
     }
 
@@ -272,12 +263,13 @@ pub(super) fn lasting(stored: &Stored, adopted: bool) -> Lasting {
         host_end: stored.host_end.clone(),
         routes: stored.request.routes.clone(),
         uid: stored.uid,
+        host_ports: stored.request.host_ports.iter().filter_map(host_port).collect(),
         adopted,
     }
 }
 
 /// In the model's terms; nothing for a protocol that has no ports.
-pub(super) fn host_port(port: &HostPort) -> Option<millrace_model::HostPort> {
+fn host_port(port: &HostPort) -> Option<millrace_model::HostPort> {
     let protocol = match port.protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,

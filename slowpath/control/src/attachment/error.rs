@@ -67,6 +67,14 @@ pub enum AttachError {
         /// Who has it.
         owner: AttachmentId,
     },
+    /// A port of the node is wanted twice.
+    #[error("attaching {id}: hostPort {}/{} is asked for twice", .port.host_port, .port.protocol)]
+    SameHostPort {
+        /// What was to be attached.
+        id: AttachmentId,
+        /// The port.
+        port: HostPort,
+    },
     /// The store cannot be written.
     #[error("{id}: {source}")]
     Store {
@@ -120,7 +128,8 @@ impl AttachError {
             AttachError::NoAddress(_)
             | AttachError::Value { .. }
             | AttachError::Namespace { .. }
-            | AttachError::Protocol { .. } => ErrorCode::Invalid,
+            | AttachError::Protocol { .. }
+            | AttachError::SameHostPort { .. } => ErrorCode::Invalid,
             AttachError::Store { .. } | AttachError::Removal { .. } => ErrorCode::Failed,
             AttachError::Port { source, .. } => source.code(),
         }

@@ -26,6 +26,7 @@ pub use store::StoreError;
 use ipam::Ipam;
 use millrace_api::{AttachmentId, ObjectError, PodIdentity, Route};
 use millrace_config::{InterfaceName, InvalidValue, PortName, fnv1a};
+use millrace_model::HostPort;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use store::{Store, Stored};
@@ -45,6 +46,8 @@ pub struct Lasting {
     pub routes: Option<Vec<Route>>,
     /// Who is to own a vhost-user socket; absent: root.
     pub uid: Option<u32>,
+    /// Ports of the node that lead to it.
+    pub host_ports: Vec<HostPort>,
     /// Whether what the pod has is there already.
     pub adopted: bool,
 }

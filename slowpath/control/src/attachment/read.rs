@@ -3,7 +3,9 @@
 use super::{AttachError, Attachments, Family};
 use crate::control::Control;
 use millrace_api::{Attachment, AttachmentId, AttachmentList, AttachmentStatus, ObjectError};
-use millrace_fastpath::port::Frame;
+use millrace_fastpath::port::{Frame, PortId};
+use millrace_model::Transport;
+use std::net::IpAddr;
 
 impl<F: Frame> Control<F> {
     /// All attachments, by container and interface.
@@ -48,14 +50,17 @@ impl<F: Frame> Control<F> {
             reason: reason.clone(),
             ..ObjectError::default()
         });
-        let conflicts =
-            self.model.host_port_conflicts().into_iter().map(|(id, address, port, protocol)| ObjectError {
+        let said = |why: &'static str| {
+            move |(id, address, port, protocol): (PortId, IpAddr, u16, Transport)| ObjectError {
                 object: self.port_name(id).map(|name| format!("port {name}")),
-                reason: format!(
-                    "hostPort {port}/{protocol} at {address} belongs to a service or another pod"
-                ),
+                reason: format!("hostPort {port}/{protocol} at {address} {why}"),
                 ..ObjectError::default()
-            });
-        self.attachments.damaged.iter().cloned().chain(lost).chain(conflicts)
+            }
+        };
+        let conflicts = self.model.host_port_conflicts().into_iter();
+        let conflicts = conflicts.map(said("belongs to a service or another pod"));
+        let elsewhere = self.model.host_ports_elsewhere().into_iter();
+        let elsewhere = elsewhere.map(said("answers nowhere: the node has no such address"));
+        self.attachments.damaged.iter().cloned().chain(lost).chain(conflicts).chain(elsewhere)
     }
 }

@@ -166,9 +166,11 @@ impl<F: Frame> Control<F> {
     fn announce(&mut self, port: &mut Port) -> Result<(), PortError> {
         self.enter(port);
         let config = &port.config;
-        if port.lasting.is_some() {
+        if let Some(lasting) = &port.lasting {
             // What its pod's object says may be about an earlier pod of that name.
             port.addresses = config.addresses.iter().map(|prefix| prefix.net()).collect();
+            let addresses: Vec<IpAddr> = port.addresses.iter().map(|net| net.addr()).collect();
+            self.model.set_host_ports(port.id, &addresses, lasting.host_ports.clone());
             return Ok(());
         }
         port.addresses = self.prefixes_of(port.id);

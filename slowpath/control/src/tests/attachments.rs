@@ -366,8 +366,23 @@ fn a_port_of_the_node_has_one_owner() {
     node.control.attach(with("b", Some("192.0.2.2"))).unwrap();
     let error = node.control.attach(with("c", None)).unwrap_err();
     assert!(matches!(&error, AttachError::HostPort { owner, .. } if *owner == id("a")), "{error}");
-    node.control.detach(&id("a")).unwrap();
-    node.control.detach(&id("b")).unwrap();
+    // All addresses of a family are those of that family only.
+    node.control.attach(with("d", Some("::"))).unwrap();
+    for (host_ip, owner) in [("0.0.0.0", "a"), ("2001:db8::1", "d")] {
+        let error = node.control.attach(with("c", Some(host_ip))).unwrap_err();
+        assert!(
+            matches!(&error, AttachError::HostPort { owner: found, .. } if *found == id(owner)),
+            "{error}"
+        );
+    }
+    let mut twice = with("c", Some("192.0.2.3"));
+    twice
+        .host_ports
+        .push(HostPort { host_ip: Some("0.0.0.0".parse().unwrap()), ..twice.host_ports[0].clone() });
+    assert!(matches!(node.control.attach(twice), Err(AttachError::SameHostPort { .. })));
+    for name in ["a", "b", "d"] {
+        node.control.detach(&id(name)).unwrap();
+    }
     node.control.attach(with("c", None)).unwrap();
     node.end();
 }

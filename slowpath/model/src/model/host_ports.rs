@@ -15,7 +15,7 @@ use std::net::IpAddr;
 /// A port of the node that leads to a pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostPort {
-    /// The node's address; `None`: every one.
+    /// The node's address; `None`: every one; unspecified: every one of that family.
     pub host_ip: Option<IpAddr>,
     /// The port of the node.
     pub host_port: u16,
@@ -23,6 +23,17 @@ pub struct HostPort {
     pub container_port: u16,
     /// The protocol.
     pub protocol: Transport,
+}
+
+impl HostPort {
+    /// Whether it is one of an address of the node.
+    fn answers_at(&self, own: IpAddr) -> bool {
+        match self.host_ip {
+            Some(wanted) if wanted.is_unspecified() => wanted.is_ipv4() == own.is_ipv4(),
+            Some(wanted) => wanted == own,
+            None => true,
+        }
+    }
 }
 
 /// What one pod asked for.
@@ -82,6 +93,23 @@ impl Model {
         conflicts
     }
 
+    /// Host ports at addresses that are none of the node's: `[(port, address, number, protocol)]`.
+    pub fn host_ports_elsewhere(&self) -> Vec<(PortId, IpAddr, u16, Transport)> {
+        let own = self.nodes.own_addresses();
+        let elsewhere = |port: &HostPort| {
+            let address = port.host_ip.filter(|ip| !ip.is_unspecified() && !own.contains(ip))?;
+            Some((address, port.host_port, port.protocol))
+        };
+        let of_pod = |(name, wanted): (&ObjectName, &Wanted)| {
+            let id = name.name.parse().ok().map(PortId);
+            let ports: Vec<_> = wanted.ports.iter().filter_map(elsewhere).collect();
+            id.into_iter().flat_map(move |id| {
+                ports.clone().into_iter().map(move |(at, number, of)| (id, at, number, of))
+            })
+        };
+        self.host_ports.0.iter().flat_map(of_pod).collect()
+    }
+
     /// What a claimant that is a port wants in the tables; nothing for one that is a service.
     pub(super) fn host_port_plan(&mut self, name: &ObjectName, former: &Plan) -> Option<Plan> {
         let wanted = self.host_ports.0.get(name)?.clone();
@@ -99,11 +127,8 @@ impl Model {
                 let pool = Pool { backends: sets.get(vec![backend]), when_empty: WhenEmpty::Reject };
                 plan.ids.insert(id);
                 plan.serving.insert((id, backend));
-                let at = self.nodes.own_addresses().iter().copied().filter(|own| match port.host_ip {
-                    Some(wanted) if !wanted.is_unspecified() => *own == wanted,
-                    _ => true,
-                });
-                for own in at.filter(|own| AddressFamily::of(*own) == family) {
+                let here = |own: &IpAddr| AddressFamily::of(*own) == family && port.answers_at(*own);
+                for own in self.nodes.own_addresses().iter().copied().filter(here) {
                     let key = ClaimKey { address: own, port: port.host_port, protocol: port.protocol };
                     let frontend = Frontend {
                         kind: FrontendKind::HostPort,

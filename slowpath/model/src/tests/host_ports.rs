@@ -35,8 +35,21 @@ fn a_host_port_answers_at_every_address_of_the_node_and_leads_to_its_pod_alone()
     model.set_host_ports(POD, &[ip("10.1.0.7")], vec![port(Some("192.0.2.2"), 8080)]);
     let tables = model.compile();
     assert!(at(&tables, "192.0.2.1", 8080).is_none() && at(&tables, "192.0.2.2", 8080).is_some());
-    model.delete_port(POD);
+    assert_eq!(model.host_ports_elsewhere(), []);
+
+    // All of one family.
+    let both = [ip("10.1.0.7"), ip("fd00::7")];
+    for (any, here, not_here) in [("0.0.0.0", "192.0.2.1", "2001:db8::1"), ("::", "2001:db8::1", "192.0.2.1")]
+    {
+        model.set_host_ports(POD, &both, vec![port(Some(any), 8080)]);
+        let tables = model.compile();
+        assert!(at(&tables, here, 8080).is_some() && at(&tables, not_here, 8080).is_none(), "{any}");
+    }
+    model.set_host_ports(POD, &both, vec![port(Some("198.51.100.1"), 8080)]);
     assert!(model.compile().services.is_empty());
+    assert_eq!(model.host_ports_elsewhere(), [(POD, ip("198.51.100.1"), 8080, Transport::Tcp)]);
+    model.delete_port(POD);
+    assert!(model.compile().services.is_empty() && model.host_ports_elsewhere().is_empty());
 }
 
 #[test]
