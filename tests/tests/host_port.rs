@@ -131,7 +131,7 @@ fn a_port_of_the_node_may_be_one_of_an_address_only() {
 
 #[test]
 fn a_port_of_the_node_has_one_owner_who_keeps_it_over_a_crash() {
-    let mut network = started();
+    let mut network = Network::on_host(&[], |_| ());
     let tcp = json!({"hostPort": HOST_PORT, "containerPort": TARGET, "protocol": "tcp"});
     let udp = json!({"hostPort": HOST_PORT, "containerPort": TARGET, "protocol": "udp"});
     let first = Attached::add_with(network.daemon(), "first", Kind::AfXdp, |call| {
@@ -157,8 +157,8 @@ fn a_port_of_the_node_has_one_owner_who_keeps_it_over_a_crash() {
     });
     for round in 0..2 {
         for family in Family::BOTH {
-            answers(network.world(), Protocol::Tcp, family, &first.pod);
-            answers(network.world(), Protocol::Udp, family, &second.pod);
+            answers(&third.pod, Protocol::Tcp, family, &first.pod);
+            answers(&third.pod, Protocol::Udp, family, &second.pod);
         }
         if round == 0 {
             network.daemon_mut().kill();
