@@ -149,22 +149,30 @@ fn a_port_of_the_node_has_one_owner_who_keeps_it_over_a_crash() {
     }
     let twice = [80, 81].map(|port| json!({"hostPort": 1, "containerPort": port}));
     assert_eq!(mappings(call, &twice).code(), 7);
-    // A service that comes later does not get it, a pod neither that comes after a service.
+    let all_answer = || {
+        for family in Family::BOTH {
+            answers(&third.pod, Protocol::Tcp, family, &first.pod);
+            answers(&third.pod, Protocol::Udp, family, &second.pod);
+        }
+    };
+    all_answer();
+    network.daemon_mut().kill();
+    network.daemon_mut().restart();
+    all_answer();
+    // A service's NodePort goes before, as with kube-proxy and the portmap plugin.
+    let _server = Echo::start(&third.pod, TARGET);
     let spec = ServiceSpec::numbered("late", 10, 80, TARGET);
     network.apply(|manifests| {
         manifests.service_with(&spec, |service| expose(service, "NodePort", HOST_PORT));
         manifests.endpoints(&spec, Network::node_name(), &third.pod.addresses());
     });
-    for round in 0..2 {
-        for family in Family::BOTH {
-            answers(&third.pod, Protocol::Tcp, family, &first.pod);
-            answers(&third.pod, Protocol::Udp, family, &second.pod);
-        }
-        if round == 0 {
-            network.daemon_mut().kill();
-            network.daemon_mut().restart();
-        }
+    for protocol in Protocol::USUAL {
+        answers(&second.pod, protocol, Family::V4, &third.pod);
     }
+    assert!(reported(&network, "belongs to a service or another pod"));
+    network.apply(|manifests| manifests.remove_service(&spec));
+    all_answer();
+    assert!(!reported(&network, "belongs to a service or another pod"));
     for one in [first, second, third] {
         one.delete();
     }
