@@ -177,8 +177,19 @@ fn tables(services: u32) -> TableSet {
         (SERVER, MacAddr([2, 0, 0, 0, 0, 2]), ["10.2.0.0/16", "fd02::/64"]),
     ];
     for (port, mac, prefixes) in ports {
-        tables.ports.insert(port, PortInfo { mac, mtu: 1500, spoof_check: true, role: PortRole::Pod });
-        let adjacency = Adjacency { port, mtu: 1500, destination_mac: mac, source_mac: gateway_mac };
+        tables.ports.insert(
+            port,
+            PortInfo {
+                mac,
+                own_mac: gateway_mac,
+                mtu: 1500,
+                spoof_check: true,
+                role: PortRole::Pod,
+                companion: None,
+            },
+        );
+        let adjacency =
+            Adjacency { port, mtu: 1500, destination_mac: mac, source_mac: gateway_mac, tunnel: None };
         let id = tables.routes.add_adjacency(adjacency);
         for prefix in prefixes.iter().filter_map(|prefix| prefix.parse::<IpNet>().ok()) {
             tables.routes.insert(prefix, Route::Via(id));

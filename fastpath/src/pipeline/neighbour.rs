@@ -85,10 +85,8 @@ fn answers_for(context: &Context<'_>, target: Address) -> bool {
         Some(Route::Local) => true,
         // What is of one link has no way to it through a router, least of all by the default route: the peer that probes
         // its own link-local address for duplicates would be told that there is one.
-        Some(Route::Via(_)) if target.is_link_local() => false,
-        Some(Route::Via(id)) => {
-            context.tables.routes.adjacency(id).is_some_and(|to| to.port != context.arrival)
-        }
+        Some(_) if target.is_link_local() => false,
+        Some(_) => context.tables.routes.port_toward(target).is_some_and(|port| port != context.arrival),
         None => context.tables.services.is_service_address(target),
     }
 }

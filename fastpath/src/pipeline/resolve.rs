@@ -209,14 +209,14 @@ pub(super) fn check_source(context: &Context<'_>, key: &FlowKey) -> Result<(), R
 
 /// Whether the way to an address is through this port.
 fn owns(tables: &TableSet, port: PortId, address: Address) -> bool {
-    tables.routes.way(address).is_some_and(|to| to.port == port)
+    tables.routes.port_toward(address) == Some(port)
 }
 
 /// Whether an address is this node's own or that of one of its pods: nobody outside sends from it.
 fn is_of_this_node(tables: &TableSet, uplink: PortId, address: Address) -> bool {
-    match tables.routes.way(address) {
-        Some(to) => {
-            to.port != uplink && tables.ports.get(to.port).is_some_and(|port| port.role != PortRole::Uplink)
+    match tables.routes.port_toward(address) {
+        Some(port) => {
+            port != uplink && tables.ports.get(port).is_some_and(|port| port.role != PortRole::Uplink)
         }
         None => tables.routes.lookup(address) == Some(Route::Local),
     }
@@ -305,10 +305,10 @@ pub(super) fn neighbour(
         _ if destination.is_link_local() && !destination.is_v4() => {
             Err(Refusal::Drop(DropReason::BadAddress))
         }
-        Some(Route::Via(id)) => match tables.routes.adjacency(id) {
-            Some(adjacency) => Ok((id, *adjacency)),
-            None => Err(unreachable),
-        },
+        Some(route) => {
+            let id = tables.routes.choose(route, 0).ok_or(unreachable)?;
+            tables.routes.adjacency(id).map(|to| (id, *to)).ok_or(unreachable)
+        }
         None => Err(unreachable),
     }
 }

@@ -111,7 +111,7 @@ fn masquerade_address(tables: &TableSet, key: &FlowKey, backend: &Backend) -> Ad
 
 /// Whether an address is one of this node's that its own network stack has.
 fn leads_to_host(tables: &TableSet, address: Address) -> bool {
-    let port = tables.routes.way(address).and_then(|to| tables.ports.get(to.port));
+    let port = tables.routes.port_toward(address).and_then(|port| tables.ports.get(port));
     port.is_some_and(|port| port.role == PortRole::Host)
 }
 

@@ -1,12 +1,12 @@
 //! The source of connections whose replies have to come back to this node.
 
-use super::Address;
-use super::{Gateway, RouteTable};
+use super::{Address, AddressSet, Gateway, RouteTable};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Addresses and ports that masqueraded connections leave from. The ports are reserved on the host
 /// (`net.ipv4.ip_local_reserved_ports`), so none of them is ever one of the host's own connections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Masquerade {
     /// This node's primary IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
@@ -17,6 +17,24 @@ pub struct Masquerade {
     pub toward_host: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// The ports.
     pub ports: SourcePorts,
+    /// Which of the pods' connections leave the cluster under the node's address; none do without it.
+    pub outgoing: Option<Arc<Outgoing>>,
+}
+
+/// Which connections of pods are masqueraded when they leave by an uplink.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outgoing {
+    /// Those from these addresses …
+    pub sources: AddressSet,
+    /// … unless they go to one of these: the cluster's own, and exceptions.
+    pub exceptions: AddressSet,
+}
+
+impl Outgoing {
+    /// Whether a connection from here to there is masqueraded.
+    pub fn applies(&self, source: Address, destination: Address) -> bool {
+        self.sources.contains(source) && !self.exceptions.contains(destination)
+    }
 }
 
 /// A range of source ports.
@@ -42,7 +60,13 @@ impl SourcePorts {
 impl Default for Masquerade {
     /// The dynamic ports, and no address.
     fn default() -> Self {
-        Masquerade { ipv4: None, ipv6: None, toward_host: (None, None), ports: SourcePorts::DYNAMIC }
+        Masquerade {
+            ipv4: None,
+            ipv6: None,
+            toward_host: (None, None),
+            ports: SourcePorts::DYNAMIC,
+            outgoing: None,
+        }
     }
 }
 

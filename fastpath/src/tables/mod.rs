@@ -16,17 +16,19 @@ mod services;
 mod shared_map;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 pub use address::Address;
 pub use address_set::AddressSet;
 pub use backends::{Backend, BackendSet, Balancing};
 pub use maglev::{MaglevError, MaglevTable};
-pub use masquerade::{Masquerade, SourcePorts};
+pub use masquerade::{Masquerade, Outgoing, SourcePorts};
 pub use origin::Origin;
 pub use ports::{Gateway, PortInfo, PortRole, PortTable};
-pub use routes::{Adjacency, AdjacencyId, Route, RouteTable};
+pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteTable};
 pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
-pub use shared_map::SharedMap;
+pub use shared_map::{Change, SharedMap};
+pub use tunnels::{Tunnel, TunnelId, TunnelTable, VXLAN_PORT, Vni, Vtep};
 
 use std::sync::Arc;
 
@@ -45,6 +47,8 @@ pub struct TableSet {
     pub ports: PortTable,
     /// Which way to an address.
     pub routes: RouteTable,
+    /// Ways to other nodes inside of UDP.
+    pub tunnels: TunnelTable,
     /// Service frontends and their backends.
     pub services: ServiceTable,
     /// The addresses of the cluster's pods, on this node and on others.
@@ -64,6 +68,7 @@ impl TableSet {
             gateway,
             ports: PortTable::default(),
             routes: RouteTable::default(),
+            tunnels: TunnelTable::default(),
             services: ServiceTable::default(),
             pod_ranges: Arc::default(),
             masquerade: Masquerade::default(),

@@ -19,14 +19,19 @@ pub struct Gateway {
 /// A port as the pipeline sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PortInfo {
-    /// MAC address of the peer (the pod's interface).
+    /// MAC address of the peer (the pod's interface). An uplink that shares a link with many has none: all zeroes.
     pub mac: MacAddr,
+    /// MAC address of the node's end: the gateway's, on an uplink the NIC's.
+    pub own_mac: MacAddr,
     /// Largest IP packet in bytes that the port takes; GSO frames are cut to it.
     pub mtu: u16,
     /// Whether the peer may send only from its own MAC and IP addresses.
     pub spoof_check: bool,
     /// Who is behind it.
     pub role: PortRole,
+    /// Where frames go, as they are, that are not this node's to route. Of an uplink whose NIC the kernel has lost to us:
+    /// the host's leg, behind which the kernel speaks for the host. Of that leg: the uplink.
+    pub companion: Option<PortId>,
 }
 
 /// Who is behind a port.

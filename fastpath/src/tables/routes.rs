@@ -1,6 +1,6 @@
 //! Which way to an address.
 
-use super::{Address, SharedMap};
+use super::{Address, SharedMap, TunnelId};
 use crate::port::PortId;
 use crate::wire::ethernet::MacAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -18,19 +18,30 @@ pub struct AdjacencyId(pub u32);
 pub struct Adjacency {
     /// The port to send to.
     pub port: PortId,
-    /// MTU of the way, in bytes of IP packet.
+    /// MTU of the way, in bytes of IP packet; through a tunnel, of the packet inside.
     pub mtu: u16,
-    /// Destination MAC address.
+    /// Destination MAC address; through a tunnel, that of the inner frame.
     pub destination_mac: MacAddr,
-    /// Source MAC address: the gateway's.
+    /// Source MAC address: the node's end of the port; through a tunnel, that of the inner frame.
     pub source_mac: MacAddr,
+    /// The tunnel that the frame is put into, if it is.
+    pub tunnel: Option<TunnelId>,
 }
+
+/// Names a group of adjacencies within one [`RouteTable`], among which flows are spread. As with [`AdjacencyId`], a
+/// number may be used again under a later epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct GroupId(pub u32);
 
 /// Where packets for an address go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
     /// To a neighbour.
     Via(AdjacencyId),
+    /// To one of several neighbours, which the flow's hash chooses (ECMP, RFC 2992).
+    Spread(GroupId),
+    /// To whoever has the address on the link behind this uplink; its MAC address is not known yet.
+    OnLink(PortId),
     /// To this node itself: it answers pings to the address.
     Local,
 }
@@ -42,6 +53,7 @@ pub struct RouteTable {
     v4: Arc<PrefixMap<Ipv4Net, Route>>,
     v6: Arc<PrefixMap<Ipv6Net, Route>>,
     adjacencies: Arc<Vec<Option<Adjacency>>>,
+    groups: Arc<Vec<Option<Box<[AdjacencyId]>>>>,
 }
 
 impl RouteTable {
@@ -56,11 +68,32 @@ impl RouteTable {
         }
     }
 
-    /// The neighbour that an address is reached by; none for this node's own addresses and where there is no route.
+    /// The neighbour that an address is reached by, of several the first; none for this node's own addresses, where there
+    /// is no route, and for a neighbour that is not known yet.
     pub fn way(&self, address: Address) -> Option<&Adjacency> {
+        self.adjacency(self.choose(self.lookup(address)?, 0)?)
+    }
+
+    /// The port by which an address is reached, whether its neighbour is known or not.
+    pub fn port_toward(&self, address: Address) -> Option<PortId> {
         match self.lookup(address)? {
-            Route::Via(id) => self.adjacency(id),
-            Route::Local => None,
+            Route::OnLink(port) => Some(port),
+            route => self.adjacency(self.choose(route, 0)?).map(|to| to.port),
+        }
+    }
+
+    /// The neighbour that a flow with this hash goes to by a route, if the route leads to known ones.
+    #[inline]
+    pub fn choose(&self, route: Route, hash: u64) -> Option<AdjacencyId> {
+        match route {
+            Route::Via(id) => Some(id),
+            Route::Spread(group) => {
+                let members = self.group(group)?;
+                // The upper half: buckets and endpoints are chosen by other bits.
+                let scaled = ((hash >> 32) * members.len() as u64) >> 32;
+                members.get(scaled as usize).copied()
+            }
+            Route::OnLink(_) | Route::Local => None,
         }
     }
 
@@ -105,19 +138,30 @@ impl RouteTable {
 
     /// Adds an adjacency under the lowest free number.
     pub fn add_adjacency(&mut self, adjacency: Adjacency) -> AdjacencyId {
-        let adjacencies = Arc::make_mut(&mut self.adjacencies);
-        let index = adjacencies.iter().position(Option::is_none).unwrap_or(adjacencies.len());
-        if index == adjacencies.len() {
-            adjacencies.push(None);
-        }
-        adjacencies[index] = Some(adjacency);
-        AdjacencyId(index as u32)
+        AdjacencyId(put(Arc::make_mut(&mut self.adjacencies), adjacency) as u32)
     }
 
     /// Removes an adjacency. Routes that name it must have been removed before, and the tables' epoch must be
     /// raised before the number is used again.
     pub fn remove_adjacency(&mut self, id: AdjacencyId) -> Option<Adjacency> {
         Arc::make_mut(&mut self.adjacencies).get_mut(id.0 as usize)?.take()
+    }
+
+    /// The members of a group, in order.
+    pub fn group(&self, id: GroupId) -> Option<&[AdjacencyId]> {
+        self.groups.get(id.0 as usize)?.as_deref()
+    }
+
+    /// Adds a group under the lowest free number.
+    pub fn add_group(&mut self, members: Box<[AdjacencyId]>) -> GroupId {
+        let groups = Arc::make_mut(&mut self.groups);
+        GroupId(put(groups, members) as u32)
+    }
+
+    /// Removes a group. Routes that name it must have been removed before, and the tables' epoch must be raised before the
+    /// number is used again.
+    pub fn remove_group(&mut self, id: GroupId) -> Option<Box<[AdjacencyId]>> {
+        Arc::make_mut(&mut self.groups).get_mut(id.0 as usize)?.take()
     }
 
     /// Routes to single hosts and to prefixes.
@@ -128,6 +172,20 @@ impl RouteTable {
     /// Whether there is no route.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Puts something into the first free place; gives its position.
+pub(super) fn put<T>(places: &mut Vec<Option<T>>, new: T) -> usize {
+    match places.iter().position(Option::is_none) {
+        Some(free) => {
+            places[free] = Some(new);
+            free
+        }
+        None => {
+            places.push(Some(new));
+            places.len() - 1
+        }
     }
 }
 

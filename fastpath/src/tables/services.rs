@@ -1,6 +1,6 @@
 //! Service frontends and the backends behind them.
 
-use super::{Address, AddressSet, Backend, BackendSet, Origin, SharedMap};
+use super::{Address, AddressSet, Backend, BackendSet, Change, Origin, SharedMap};
 use std::sync::Arc;
 
 /// Names a service port (a service may have several). The model derives it from the port's name, so that it stays the
@@ -188,6 +188,14 @@ impl ServiceTable {
         } else {
             self.serving.remove(&(service, backend)).is_some()
         }
+    }
+
+    /// Frontends that came, went or may have changed since an earlier version of this table.
+    pub fn frontend_changes<'a>(
+        &'a self,
+        earlier: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, FrontendKey, Frontend>> {
+        self.frontends.changes_since(&earlier.frontends)
     }
 
     /// Frontends, in no order.

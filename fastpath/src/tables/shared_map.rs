@@ -15,6 +15,17 @@ pub struct SharedMap<K, V> {
     len: usize,
 }
 
+/// An entry of one of two versions of a map, or of both; the values may be equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change<'a, K, V> {
+    /// The key.
+    pub key: &'a K,
+    /// The value in the earlier version.
+    pub before: Option<&'a V>,
+    /// The value now.
+    pub now: Option<&'a V>,
+}
+
 impl<K, V> Default for SharedMap<K, V> {
     fn default() -> Self {
         let empty = Arc::new(HashMap::default());
@@ -56,6 +67,18 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How this map differs from an earlier version of it, in no order. What both share is not looked at, so the cost is
+    /// that of the parts that changed.
+    pub fn changes_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = Change<'a, K, V>> {
+        let parts = self.shards.iter().zip(&earlier.shards).filter(|(now, before)| !Arc::ptr_eq(now, before));
+        parts.flat_map(|(now, before)| {
+            let gone = before.iter().filter(|(key, _)| !now.contains_key(key));
+            let there = now.iter().map(|(key, value)| (key, before.get(key), Some(value)));
+            let all = gone.map(|(key, value)| (key, Some(value), None)).chain(there);
+            all.map(|(key, before, now)| Change { key, before, now })
+        })
     }
 
     /// All entries, in no order.

@@ -181,7 +181,8 @@ fn a_prefix_has_its_own_route_or_none_whatever_holds_it() {
 fn a_removed_adjacency_leaves_its_number_for_the_next() {
     let mut routes = RouteTable::default();
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-    let adjacency = Adjacency { port: PortId(1), mtu: 1500, destination_mac: mac, source_mac: mac };
+    let adjacency =
+        Adjacency { port: PortId(1), mtu: 1500, destination_mac: mac, source_mac: mac, tunnel: None };
     let (first, second) = (routes.add_adjacency(adjacency), routes.add_adjacency(adjacency));
     assert_ne!(first, second);
     assert_eq!(routes.remove_adjacency(first), Some(adjacency));

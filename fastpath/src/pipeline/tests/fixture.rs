@@ -153,13 +153,13 @@ impl Node {
 
     /// Gives the node an address and a port to the world.
     pub(super) fn add_uplink(&mut self) {
-        let info = PortInfo { mac: mac_of(UPLINK), mtu: 1500, spoof_check: false, role: PortRole::Uplink };
-        self.tables.ports.insert(UPLINK, info);
+        self.tables.ports.insert(UPLINK, port_info(UPLINK, PortRole::Uplink));
         let id = self.tables.routes.add_adjacency(Adjacency {
             port: UPLINK,
             mtu: 1500,
             destination_mac: mac_of(UPLINK),
             source_mac: GATEWAY_MAC,
+            tunnel: None,
         });
         for everything in ["0.0.0.0/0", "::/0"] {
             self.tables.routes.insert(everything.parse().unwrap(), Route::Via(id));
@@ -174,6 +174,7 @@ impl Node {
                 ipv6: Some(v6),
                 toward_host: (None, None),
                 ports: SourcePorts { first: 50_000, last: 50_999 },
+                outgoing: None,
             };
         }
         let ranges = ["10.0.0.0/8", "fd00::/16"].map(|range| range.parse().unwrap());
@@ -247,13 +248,13 @@ fn tables() -> TableSet {
     let mut tables = TableSet::empty(gateway);
     for net in families() {
         for (port, address) in [(A, net.a), (B, net.b)] {
-            let info = PortInfo { mac: mac_of(port), mtu: 1500, spoof_check: true, role: PortRole::Pod };
-            tables.ports.insert(port, info);
+            tables.ports.insert(port, port_info(port, PortRole::Pod));
             let id = tables.routes.add_adjacency(Adjacency {
                 port,
                 mtu: 1500,
                 destination_mac: mac_of(port),
                 source_mac: GATEWAY_MAC,
+                tunnel: None,
             });
             tables.routes.insert(address.into(), Route::Via(id));
         }
@@ -447,4 +448,16 @@ pub(super) fn see(frame: &BufferFrame) -> Seen {
         other => panic!("{other:?}"),
     }
     Seen { macs: (link.destination, link.source), source, destination, ports, ttl, payload: body }
+}
+
+/// A port as the tables have it. Only pods are held to their own addresses.
+fn port_info(port: PortId, role: PortRole) -> PortInfo {
+    PortInfo {
+        mac: mac_of(port),
+        own_mac: GATEWAY_MAC,
+        mtu: 1500,
+        spoof_check: role == PortRole::Pod,
+        role,
+        companion: None,
+    }
 }

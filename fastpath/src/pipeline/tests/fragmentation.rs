@@ -19,6 +19,7 @@ fn node(mtu: u16) -> Node {
         mtu,
         destination_mac: mac_of(B),
         source_mac: GATEWAY_MAC,
+        tunnel: None,
     });
     for net in families() {
         node.tables.routes.insert(net.b.into(), Route::Via(id));

@@ -78,7 +78,7 @@ fn it_comes_when_the_objects_are_known_and_owns_what_the_host_sends_from() {
     assert_eq!(owned(&node).unwrap(), ["192.0.2.1/32", "2001:db8::1/128"]);
     assert_eq!(led(&node).1, ["10.96.0.0/16", "fd00:96::/64"]);
     // Masquerading and NodePorts know these addresses, too.
-    let masquerade = node.control.current.masquerade;
+    let masquerade = node.control.current.masquerade.clone();
     assert_eq!(
         (masquerade.ipv4.map(IpAddr::V4), masquerade.ipv6.map(IpAddr::V6)),
         (Some(ip("192.0.2.1")), Some(ip("2001:db8::1")))

@@ -223,7 +223,7 @@ impl Model {
     fn compile_nodes(&mut self) {
         if self.nodes.addresses_changed {
             let (ipv4, ipv6) = self.nodes.primary_addresses();
-            self.tables.masquerade = Masquerade { ipv4, ipv6, ..self.tables.masquerade };
+            (self.tables.masquerade.ipv4, self.tables.masquerade.ipv6) = (ipv4, ipv6);
         }
         if std::mem::take(&mut self.nodes.ranges_changed) {
             self.tables.masquerade.toward_host = self.nodes.spare_addresses();

@@ -84,7 +84,14 @@ impl Model {
         former: Option<&ProgrammedPort>,
         touched: &mut BTreeSet<IpNet>,
     ) -> AdjacencyId {
-        let info = PortInfo { mac: spec.mac, mtu: spec.mtu, spoof_check: spec.spoof_check, role: spec.role };
+        let info = PortInfo {
+            mac: spec.mac,
+            own_mac: self.config.gateway.mac,
+            mtu: spec.mtu,
+            spoof_check: spec.spoof_check,
+            role: spec.role,
+            companion: None,
+        };
         self.tables.ports.insert(spec.id, info);
         if let Some(former) = former {
             self.tables.routes.remove_adjacency(former.adjacency);
@@ -95,6 +102,7 @@ impl Model {
             mtu: spec.mtu,
             destination_mac: spec.mac,
             source_mac: self.config.gateway.mac,
+            tunnel: None,
         })
     }
 
