@@ -42,6 +42,24 @@ pub struct Daemon {
     netns: Netns,
     room: TempDir,
     manifests: Manifests,
+    /// What was there before the daemon, and must be there after it.
+    interfaces: Vec<String>,
+}
+
+/// Where a daemon runs and who it is.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) room: TempDir,
+    pub(crate) netns: Netns,
+    pub(crate) node: String,
+    pub(crate) manifests: Manifests,
+}
+
+impl Seat {
+    /// A directory for a daemon.
+    pub(crate) fn room() -> TempDir {
+        tempfile::Builder::new().prefix("mrt").tempdir().expect("a directory can be made")
+    }
 }
 
 impl Daemon {
@@ -54,29 +72,38 @@ impl Daemon {
 
     /// Starts it and does not wait.
     pub fn spawn(ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
-        let room = tempfile::Builder::new().prefix("mrt").tempdir().expect("a directory can be made");
-        Self::spawn_in(room, ports, change)
+        Self::spawn_in(Seat::room(), ports, change)
     }
 
     /// Starts it in a directory that is there already, as a second daemon after a first, and does not wait.
     pub(crate) fn spawn_in(room: TempDir, ports: &[Value], change: impl FnOnce(&mut Value)) -> Self {
         let manifests = Manifests::new(room.path().join("manifests"));
         manifests.node(NODE);
-        let netns = Netns::new("node");
+        let seat = Seat { room, netns: Netns::new("node"), node: NODE.to_owned(), manifests };
+        Self::spawn_at(seat, |config| {
+            config["cluster"]["podCIDRs"] = json!(["10.77.0.0/16", "fd00:77::/64"]);
+            // The namespace that the daemon is in has no addresses, but for tests of this.
+            config["hostLeg"] = json!("none");
+            config["ports"] = json!(ports);
+            change(config);
+        })
+    }
+
+    /// Starts it as one of several nodes and does not wait.
+    pub(crate) fn spawn_at(seat: Seat, change: impl FnOnce(&mut Value)) -> Self {
+        let Seat { room, netns, node, manifests } = seat;
         let mut config = json!({
-            "nodeName": NODE,
-            "source": {"directory": "manifests"},
+            "nodeName": node,
+            "source": {"directory": manifests.directory()},
             "workers": {"count": 1},
-            "cluster": {"podCIDRs": ["10.77.0.0/16", "fd00:77::/64"], "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/64"]},
+            "cluster": {"serviceCIDRs": ["10.96.0.0/16", "fd00:96::/64"]},
             "api": {"socket": room.path().join("api.sock")},
             "stateDirectory": room.path().join("state"),
-            // The namespace that the daemon is in has no addresses, but for tests of this.
-            "hostLeg": "none",
-            "ports": ports,
         });
         change(&mut config);
         fs::write(room.path().join("millrace.yaml"), config.to_string()).expect("a file can be written");
-        Daemon { child: run_daemon(room.path(), &netns), netns, room, manifests }
+        let interfaces = netns.interfaces();
+        Daemon { child: run_daemon(room.path(), &netns), netns, room, manifests, interfaces }
     }
 
     /// Starts it once more, where it was; it is ready when this returns.
@@ -123,7 +150,7 @@ impl Daemon {
         assert!(status.success(), "millraced ended with {status}:\n{log}");
         let mut interfaces = self.netns.interfaces();
         interfaces.retain(|name| name != HOST_UPLINK);
-        assert_eq!(interfaces, ["lo"], "interfaces are left:\n{log}");
+        assert_eq!(interfaces, self.interfaces, "interfaces are left, or missing:\n{log}");
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
         // Pages without a file go with the process; those with one would stay.
         assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");

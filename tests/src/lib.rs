@@ -10,8 +10,10 @@
 
 mod ask;
 mod attached;
+mod capture;
 mod cni;
 mod daemon;
+mod fabric;
 mod guest;
 mod http;
 mod load;
@@ -22,14 +24,17 @@ mod pod;
 mod process;
 mod raw;
 mod runtime;
+mod session;
 mod testpmd;
 mod traffic;
 mod wire;
 
 pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
 pub use attached::Attached;
+pub use capture::Capture;
 pub use cni::{CNI_NETWORK, CniCall, CniError, Started};
 pub use daemon::{Daemon, binary};
+pub use fabric::{EDGES, Fabric, NIC, Node, Plan, Role, VXLAN, Way, assert_mtu, everything, hops, request, sizes, vtep_mac};
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
 pub use load::Load;
@@ -40,6 +45,7 @@ pub use pod::{Family, Kind, Pod};
 pub use process::{Child, Output, run};
 pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
 pub use runtime::{Container, Containerd, Podman, Runtime, Wanted, attachments, fetch};
+pub use session::{Pings, Session, Told};
 pub use testpmd::Testpmd;
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};
 pub use wire::{Seen, Wire};

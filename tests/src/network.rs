@@ -33,7 +33,22 @@ pub struct Network {
     host: Option<Pod>,
     neighbour: Option<Netns>,
     daemon: Option<Daemon>,
-    _alone: (MutexGuard<'static, ()>, Flock<File>),
+    _alone: Alone,
+}
+
+/// The permission to have a network: nobody else has one.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    _program: MutexGuard<'static, ()>,
+    _machine: Flock<File>,
+}
+
+impl Alone {
+    /// Waits for it.
+    pub(crate) fn take() -> Self {
+        let program = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Alone { _program: program, _machine: machine() }
+    }
 }
 
 impl Network {
@@ -44,7 +59,7 @@ impl Network {
 
     /// The same with a changed configuration.
     pub fn start_with(kinds: &[Kind], change: impl FnOnce(&mut Value)) -> Self {
-        let alone = (ALONE.lock().unwrap_or_else(PoisonError::into_inner), machine());
+        let alone = Alone::take();
         let mut network = Network {
             pods: Vec::new(),
             world: None,

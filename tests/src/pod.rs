@@ -78,6 +78,7 @@ pub struct Pod {
     addresses: [IpAddr; 2],
     mac: String,
     mtu: u16,
+    interface: &'static str,
 }
 
 /// The MTU of ports that have none of their own.
@@ -107,7 +108,8 @@ impl Pod {
         netns: Netns,
     ) -> Self {
         let mac = format!("02:4d:00:00:00:{number:02x}");
-        Pod { name: name.to_owned(), kind, carrier: None, netns, place, addresses, mac, mtu: MTU }
+        let interface = "eth0";
+        Pod { name: name.to_owned(), kind, carrier: None, netns, place, addresses, mac, mtu: MTU, interface }
     }
 
     /// A pod in a namespace that is there, with what somebody else has given it.
@@ -117,7 +119,23 @@ impl Pod {
 
     /// The daemon's own namespace, which has its leg already.
     pub(crate) fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
-        Self::in_netns(HOST_LEG, Kind::Tap, 0, Place::Host, addresses, netns.borrowed())
+        Self::host_called(HOST_LEG, netns, addresses)
+    }
+
+    /// The same by the name of its node, where there are several.
+    pub(crate) fn host_called(name: &str, netns: &Netns, addresses: [IpAddr; 2]) -> Self {
+        let host = Self::in_netns(name, Kind::Tap, 0, Place::Host, addresses, netns.borrowed());
+        Pod { interface: HOST_LEG, ..host }
+    }
+
+    /// A place that no port of Millrace leads to.
+    pub(crate) fn elsewhere(name: &str, addresses: [IpAddr; 2]) -> Self {
+        Self::at_place(name, Kind::Tap, 0, Place::World, addresses)
+    }
+
+    /// Gives it other addresses, before it is attached.
+    pub(crate) fn set_addresses(&mut self, addresses: [IpAddr; 2]) {
+        self.addresses = addresses;
     }
 
     /// Gives its port an MTU of its own, before it is attached.
@@ -127,7 +145,7 @@ impl Pod {
 
     /// Its interface.
     pub fn interface(&self) -> &'static str {
-        if self.name == HOST_LEG { HOST_LEG } else { "eth0" }
+        self.interface
     }
 
     /// Its network namespace.
