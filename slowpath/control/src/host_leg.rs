@@ -4,6 +4,7 @@
 //! addresses are looked at every second, and at once when the node's object or a range of pods changes.
 
 use crate::control::Control;
+use crate::driver::Refusal;
 use crate::host_stack::HostStack;
 use crate::link::{HostRoutes, Obstacle};
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use millrace_api::ObjectError;
 use millrace_config::{
     Attachment, Config, InterfaceName, InvalidValue, PortConfig, PortName, PortRole, Prefix, QueueCount,
 };
-use millrace_fastpath::port::Frame;
+use millrace_fastpath::port::{Frame, PortId};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -53,6 +54,11 @@ impl HostLeg {
     pub(crate) fn hurry(&mut self) {
         let now = Instant::now();
         (self.due, self.check) = (now, now);
+    }
+
+    /// Has the host look for these neighbours; see [`HostStack::solicit`].
+    pub(crate) fn solicit(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<(), Refusal> {
+        self.stack.solicit(neighbours)
     }
 
     /// What is wrong with it.
@@ -107,6 +113,12 @@ impl<F: Frame> Control<F> {
             self.host_leg.interface = None;
             self.host_leg.report(Vec::new());
         }
+    }
+
+    /// The number of the leg's port, if it is there.
+    pub(crate) fn leg_id(&self) -> Option<PortId> {
+        let name = self.host_leg.port()?.ok()?;
+        self.ports.get(&name).map(|port| port.id)
     }
 
     fn try_tend(&mut self, name: &PortName, now: Instant) -> Result<Vec<String>, String> {

@@ -32,6 +32,10 @@ impl<F: Frame> Control<F> {
         self.compile();
         self.retry_waiting_for_pods();
         self.tend_host_leg(Instant::now());
+        self.tend_uplinks(Instant::now());
+        if self.model.has_changes() {
+            self.compile();
+        }
     }
 
     /// The same without looking at ports that wait for pods.
@@ -43,6 +47,7 @@ impl<F: Frame> Control<F> {
         let incoming = self.model.take_incoming();
         self.current = self.model.compile();
         self.tables.publish(Box::new(self.current.clone()));
+        self.steer();
         self.published_at = Instant::now();
         self.sync.note(began, changed, &incoming, &self.model);
         // Before everything is known, an absent endpoint means nothing.

@@ -16,7 +16,12 @@ use std::sync::Arc;
 impl<F: Frame> Control<F> {
     /// Adds a port; it carries traffic when this returns. On failure nothing is left of it.
     pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
-        self.add(config, None, None)
+        self.add(config, None, None, Take::Everything)
+    }
+
+    /// Adds the port of an uplink; it takes nothing from the kernel yet. On failure nothing is left of it.
+    pub(crate) fn add_uplink_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
+        self.add(config, None, None, Take::Claimed)
     }
 
     /// Adds the port of an attachment: it outlives the process. On failure nothing is left of it but what was adopted.
@@ -26,7 +31,7 @@ impl<F: Frame> Control<F> {
         lasting: Lasting,
         bandwidth: Option<Bandwidth>,
     ) -> Result<PortId, PortError> {
-        self.add(config, Some(lasting), bandwidth)
+        self.add(config, Some(lasting), bandwidth, Take::Everything)
     }
 
     fn add(
@@ -34,6 +39,7 @@ impl<F: Frame> Control<F> {
         config: PortConfig,
         lasting: Option<Lasting>,
         bandwidth: Option<Bandwidth>,
+        take: Take,
     ) -> Result<PortId, PortError> {
         self.check_new(&config)?;
         let id = self.numbers.take().ok_or_else(|| PortError::TooMany(config.name.clone()))?;
@@ -50,6 +56,7 @@ impl<F: Frame> Control<F> {
             lasting,
             routes: Vec::new(),
             bandwidth,
+            take,
         };
         match self.bring_up(&mut port) {
             Ok(()) => {
@@ -92,7 +99,7 @@ impl<F: Frame> Control<F> {
                 Some(_) => Place::Pod,
                 None => Place::Here,
             },
-            take: Take::Everything,
+            take: port.take,
         };
         let opened = self.driver.open(&request).map_err(failed(Step::Open))?;
         port.device = Some(opened.device);

@@ -17,7 +17,7 @@ pub(crate) use number::Numbers;
 pub(crate) use pending::Pending;
 
 use crate::attachment::Lasting;
-use crate::driver::Device;
+use crate::driver::{Device, Take};
 use crate::plumbing::Site;
 use ipnet::IpNet;
 use millrace_api::{Bandwidth, Route};
@@ -48,6 +48,8 @@ pub(crate) struct Port {
     pub(crate) routes: Vec<Route>,
     /// Limits of its rate.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// Which packets it takes from an interface that is the kernel's.
+    pub(crate) take: Take,
 }
 
 impl Port {
