@@ -4,7 +4,7 @@ use super::limits::limits;
 use super::{Port, PortError, Step};
 use crate::attachment::Lasting;
 use crate::control::Control;
-use crate::driver::{OpenRequest, Place};
+use crate::driver::{OpenRequest, Place, Take};
 use crate::worker::{WorkerError, assign};
 use millrace_api::Bandwidth;
 use millrace_config::{Attachment, PortConfig, Prefix};
@@ -92,6 +92,7 @@ impl<F: Frame> Control<F> {
                 Some(_) => Place::Pod,
                 None => Place::Here,
             },
+            take: Take::Everything,
         };
         let opened = self.driver.open(&request).map_err(failed(Step::Open))?;
         port.device = Some(opened.device);
