@@ -10,6 +10,7 @@ use crate::gso::{self, Caps, LARGEST_FRAME};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use dpdk_sys as sys;
+use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
 use std::ffi::{CString, NulError};
@@ -172,6 +173,9 @@ impl DpdkDevice {
         let started = unsafe { sys::rte_eth_dev_start(self.port) };
         self.check(started, "cannot be started")?;
         self.started = true;
+        // Neighbour discovery goes to multicast addresses. Not every driver filters them, or can be told not to.
+        // SAFETY: takes a number; checks the port itself.
+        unsafe { sys::rte_eth_allmulticast_enable(self.port) };
         let has = |bits: u64| wanted.txmode.offloads & bits == bits;
         let checksum = has(sys::MILLRACE_ETH_TX_TCP_CKSUM | sys::MILLRACE_ETH_TX_UDP_CKSUM);
         let tso = checksum && has(sys::MILLRACE_ETH_TX_TCP_TSO | sys::MILLRACE_ETH_TX_MULTI_SEGS);
@@ -271,6 +275,20 @@ impl Device for DpdkDevice {
             return Link::Down { reason: error_name(result) };
         }
         if link_is_up(&link) { Link::Up } else { Link::Down { reason: "no carrier".to_owned() } }
+    }
+
+    fn mac(&self) -> Option<MacAddr> {
+        let mut address = sys::rte_ether_addr::default();
+        // SAFETY: fills in the structure; checks the port itself.
+        let result = unsafe { sys::rte_eth_macaddr_get(self.port, &raw mut address) };
+        (result == 0).then_some(MacAddr(address.addr_bytes))
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        let mut mtu = 0;
+        // SAFETY: writes one number; checks the port itself.
+        let result = unsafe { sys::rte_eth_dev_get_mtu(self.port, &raw mut mtu) };
+        (result == 0).then_some(mtu)
     }
 
     fn details(&self) -> Vec<(&'static str, String)> {

@@ -27,6 +27,28 @@ pub enum XdpError {
         /// The most that the XDP program's map holds.
         most: u32,
     },
+    /// An uplink that does not receive on all queues of its NIC would miss packets that it claims, and one that wants more
+    /// than there are cannot have them.
+    #[error(
+        "af-xdp {interface}: it receives on {has} queues, {queues} are configured: set `queues: {has}`, or give the NIC as \
+         many (`ethtool -L {interface} combined {queues}`)"
+    )]
+    UplinkQueues {
+        /// The interface.
+        interface: String,
+        /// Queues that the interface receives on.
+        has: u32,
+        /// Queues asked for.
+        queues: u32,
+    },
+    /// Native XDP on a bond runs on its members, and packets that a member receives never reach a socket of the bond.
+    #[error("af-xdp {interface}: a {driver} has no native mode of its own: use `mode: auto` or `generic`")]
+    NoNativeMode {
+        /// The interface.
+        interface: String,
+        /// Its driver: `bonding` or `team`.
+        driver: String,
+    },
     /// A ring's size is not a power of two that the kernel accepts.
     #[error("af-xdp {interface}: a ring of {slots} slots is not possible: a power of two from 8 to 32768")]
     RingSize {

@@ -17,7 +17,7 @@ pub struct Rules {
 /// What a packet's content is looked up by.
 #[derive(Clone, Copy)]
 enum Name {
-    Ports { protocol: u8, source: u16, destination: u16 },
+    Ports { protocol: u8, destination: u16 },
     EchoReply { id: u16 },
     Nothing,
 }
@@ -37,7 +37,7 @@ impl Rules {
             return true;
         }
         let name = match packet.body {
-            Body::Ports { protocol, source, destination } => Name::Ports { protocol, source, destination },
+            Body::Ports { protocol, destination, .. } => Name::Ports { protocol, destination },
             Body::Echo { is_reply: true, id } => Name::EchoReply { id },
             _ => Name::Nothing,
         };
@@ -95,7 +95,7 @@ impl Rules {
 
     fn by_name(&self, to: IpAddr, name: Name) -> bool {
         match name {
-            Name::Ports { protocol, destination, .. } => {
+            Name::Ports { protocol, destination } => {
                 self.in_range(to, destination)
                     || self.claims.contains(&Claim::Frontend { address: to, protocol, port: destination })
                     || protocol == UDP && self.claims.contains(&Claim::Tunnel { address: to, port: destination })
