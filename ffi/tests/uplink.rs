@@ -149,8 +149,7 @@ fn the_device_tells_what_it_is_and_takes_what_it_is_told() {
     let (node, peer) = pair();
     let (arena, counters) = (arena(2_048), Arc::new(PortCounters::default()));
     node.run(&["ip", "link", "set", "nic", "address", "02:00:00:00:00:42"]);
-    let mut opened =
-        node.within(|| xdp::open(&XdpConfig::uplink("nic", 1), &arena, &counters).unwrap());
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("nic", 1), &arena, &counters).unwrap());
     assert_eq!(opened.device.mac().unwrap().to_string(), "02:00:00:00:00:42");
     assert_eq!(opened.device.mtu(), Some(1500));
     node.run(&["ip", "link", "set", "nic", "mtu", "1400"]);
@@ -222,8 +221,7 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
     let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
     let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink("upper", 1) };
     assert!(node.within(|| xdp::open(&native, &arena, &counters)).is_err());
-    let mut opened =
-        node.within(|| xdp::open(&XdpConfig::uplink("upper", 1), &arena, &counters).unwrap());
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("upper", 1), &arena, &counters).unwrap());
     assert!(opened.device.details().contains(&("xdp", "generic".to_owned())));
     claim(&opened, pods_range());
     peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);

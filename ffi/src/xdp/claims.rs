@@ -214,7 +214,7 @@ fn full(error: MapError, most: u32) -> ClaimError {
         {
             ClaimError::Full { most }
         }
-        _ => ClaimError::Kernel(error),
+        _ => error.into(),
     }
 }
 

@@ -120,8 +120,14 @@ pub enum ClaimError {
         most: u32,
     },
     /// The kernel's answer.
-    #[error("{0}")]
-    Kernel(#[from] MapError),
+    #[error("{}", chain(&**.0))]
+    Kernel(Box<MapError>),
+}
+
+impl From<MapError> for ClaimError {
+    fn from(error: MapError) -> Self {
+        ClaimError::Kernel(Box::new(error))
+    }
 }
 
 /// One step of opening a port.

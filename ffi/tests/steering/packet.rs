@@ -30,12 +30,24 @@ pub struct Fragment {
 
 #[derive(Clone, Debug)]
 pub enum Body {
-    Ports { protocol: u8, source: u16, destination: u16 },
-    Echo { is_reply: bool, id: u16 },
+    Ports {
+        protocol: u8,
+        source: u16,
+        destination: u16,
+    },
+    Echo {
+        is_reply: bool,
+        id: u16,
+    },
     /// An ICMP error with this type.
-    Error { kind: u8, quoted: Box<Packet> },
+    Error {
+        kind: u8,
+        quoted: Box<Packet>,
+    },
     /// ICMPv6 133 to 137.
-    Discovery { kind: u8 },
+    Discovery {
+        kind: u8,
+    },
     /// Another protocol.
     Other,
 }

@@ -65,9 +65,13 @@ impl Rules {
         }
         match quoted.body {
             Body::Ports { protocol, source, destination } => {
-                let is_tunnel = |claim: &Claim| matches!(claim, Claim::Tunnel { address, port }
-                    if *address == quoted.source && protocol == UDP && *port == destination);
-                let is_frontend = |claim: &Claim| *claim == Claim::Frontend { address: quoted.source, protocol, port: source };
+                let is_tunnel = |claim: &Claim| {
+                    matches!(claim, Claim::Tunnel { address, port }
+                    if *address == quoted.source && protocol == UDP && *port == destination)
+                };
+                let is_frontend = |claim: &Claim| {
+                    *claim == Claim::Frontend { address: quoted.source, protocol, port: source }
+                };
                 self.in_range(quoted.source, source)
                     || self.claims.iter().any(|claim| is_tunnel(claim) || is_frontend(claim))
             }
@@ -90,7 +94,8 @@ impl Rules {
             return true;
         }
         let is_host = self.claims.contains(&Claim::Host(destination));
-        is_host && self.claims.iter().any(|claim| matches!(claim, Claim::Source(net) if net.contains(&source)))
+        is_host
+            && self.claims.iter().any(|claim| matches!(claim, Claim::Source(net) if net.contains(&source)))
     }
 
     fn by_name(&self, to: IpAddr, name: Name) -> bool {
@@ -98,7 +103,8 @@ impl Rules {
             Name::Ports { protocol, destination } => {
                 self.in_range(to, destination)
                     || self.claims.contains(&Claim::Frontend { address: to, protocol, port: destination })
-                    || protocol == UDP && self.claims.contains(&Claim::Tunnel { address: to, port: destination })
+                    || protocol == UDP
+                        && self.claims.contains(&Claim::Tunnel { address: to, port: destination })
             }
             Name::EchoReply { id } => self.in_range(to, id),
             Name::Nothing => false,
@@ -106,8 +112,10 @@ impl Rules {
     }
 
     fn in_range(&self, to: IpAddr, number: u16) -> bool {
-        self.claims.iter().any(|claim| matches!(claim, Claim::SourcePorts { address, first, last }
-            if *address == to && (*first..=*last).contains(&number)))
+        self.claims.iter().any(|claim| {
+            matches!(claim, Claim::SourcePorts { address, first, last }
+            if *address == to && (*first..=*last).contains(&number))
+        })
     }
 }
 

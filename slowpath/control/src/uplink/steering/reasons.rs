@@ -59,7 +59,8 @@ impl Reasons {
 
     fn routes(&mut self, before: &TableSet, now: &TableSet) {
         if are_same_ways(before, now) {
-            for RouteChange { prefix, before: former, now: latter } in now.routes.changes_since(&before.routes)
+            for RouteChange { prefix, before: former, now: latter } in
+                now.routes.changes_since(&before.routes)
             {
                 let former = former.and_then(|route| of_route(before, prefix, route));
                 self.swap(former, latter.and_then(|route| of_route(now, prefix, route)));

@@ -1,7 +1,7 @@
 use super::*;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{
-    Adjacency, Address, Frontend, FrontendKey, FrontendKind, Pool, PortInfo, PortRole, Route, ServiceId,
+    Address, Adjacency, Frontend, FrontendKey, FrontendKind, Pool, PortInfo, PortRole, Route, ServiceId,
     SourcePorts, Vni, Vtep,
 };
 use proptest::prelude::*;
@@ -92,15 +92,38 @@ fn ip(last: u8) -> IpAddr {
 /// One change of what the claims come from.
 #[derive(Clone, Debug)]
 enum Step {
-    Frontend { last: u8, port: u16, kind: FrontendKind },
-    NoFrontend { last: u8, port: u16 },
-    Route { prefix: usize, port: u16 },
-    NoRoute { prefix: usize },
+    Frontend {
+        last: u8,
+        port: u16,
+        kind: FrontendKind,
+    },
+    NoFrontend {
+        last: u8,
+        port: u16,
+    },
+    Route {
+        prefix: usize,
+        port: u16,
+    },
+    NoRoute {
+        prefix: usize,
+    },
     /// All routes go, and numbers of neighbours mean others.
-    Renumber { port: u16 },
-    Role { port: u16, role: PortRole },
-    Masquerade { last: Option<u8>, first: u16 },
-    Vtep { last: Option<u8>, port: u16 },
+    Renumber {
+        port: u16,
+    },
+    Role {
+        port: u16,
+        role: PortRole,
+    },
+    Masquerade {
+        last: Option<u8>,
+        first: u16,
+    },
+    Vtep {
+        last: Option<u8>,
+        port: u16,
+    },
     Ranges(Vec<u8>),
     Addresses(Vec<u8>),
     RemoteRanges(Vec<u8>),
@@ -235,5 +258,8 @@ fn an_address_of_the_node_in_a_claimed_range_is_given_back() {
     let changes = steering.update(input);
     let own = IpNet::from(ip(1));
     assert_eq!(changes.released, [Claim::Destination(own)]);
-    assert_eq!(BTreeSet::from_iter(changes.claimed), BTreeSet::from([Claim::Returned(own), Claim::Host(ip(1))]));
+    assert_eq!(
+        BTreeSet::from_iter(changes.claimed),
+        BTreeSet::from([Claim::Returned(own), Claim::Host(ip(1))])
+    );
 }
