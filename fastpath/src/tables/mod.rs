@@ -25,7 +25,7 @@ pub use maglev::{MaglevError, MaglevTable};
 pub use masquerade::{Masquerade, Outgoing, SourcePorts};
 pub use origin::Origin;
 pub use ports::{Gateway, PortInfo, PortRole, PortTable};
-pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteTable};
+pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteChange, RouteTable};
 pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
 pub use shared_map::{Change, SharedMap};
 pub use tunnels::{Tunnel, TunnelId, TunnelTable, VXLAN_PORT, Vni, Vtep};

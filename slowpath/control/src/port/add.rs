@@ -19,9 +19,13 @@ impl<F: Frame> Control<F> {
         self.add(config, None, None, Take::Everything)
     }
 
-    /// Adds the port of an uplink; it takes nothing from the kernel yet. On failure nothing is left of it.
+    /// Adds the port of an uplink; it takes nothing yet from a NIC that it shares. On failure nothing is left of it.
     pub(crate) fn add_uplink_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
-        self.add(config, None, None, Take::Claimed)
+        let take = match &config.attachment {
+            Attachment::AfXdp { .. } => Take::Claimed,
+            _ => Take::Everything,
+        };
+        self.add(config, None, None, take)
     }
 
     /// Adds the port of an attachment: it outlives the process. On failure nothing is left of it but what was adopted.

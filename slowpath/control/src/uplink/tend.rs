@@ -6,7 +6,7 @@ use super::kernel::View;
 use super::steering::{ClaimInput, Steering};
 use super::underlay::{Open, underlay};
 use crate::control::Control;
-use crate::driver::Link;
+use crate::driver::{Link, Take};
 use ipnet::IpNet;
 use millrace_api::ObjectError;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
@@ -194,7 +194,7 @@ impl<F: Frame> Control<F> {
             return;
         }
         let mut config = uplink.port.clone();
-        config.mtu = interface.mtu.try_into().ok();
+        config.mtu = u64::from(interface.mtu).try_into().ok();
         let opened = self.open_uplink(config);
         let uplink = &mut self.uplinks.configured[at];
         match opened {
@@ -206,7 +206,8 @@ impl<F: Frame> Control<F> {
     fn open_uplink(&mut self, config: PortConfig) -> Result<(), String> {
         let name = config.name.clone();
         self.add_uplink_port(config).map_err(|error| error.to_string())?;
-        let claimed = match self.ports.get(&name).and_then(|port| port.device.as_ref()) {
+        let port = self.ports.get(&name).filter(|port| port.take == Take::Claimed);
+        let claimed = match port.and_then(|port| port.device.as_ref()) {
             Some(device) => self.uplinks.steering.claim_all(&**device),
             None => Ok(()),
         };
@@ -284,7 +285,7 @@ impl<F: Frame> Control<F> {
         }
         let changes = self.uplinks.steering.update(self.claim_input());
         let mut failed = Vec::new();
-        for uplink in &self.uplinks.configured {
+        for uplink in self.uplinks.configured.iter().filter(|uplink| !uplink.takes_nic) {
             let Some(device) = self.ports.get(&uplink.port.name).and_then(|port| port.device.as_ref()) else {
                 continue;
             };
