@@ -131,7 +131,9 @@ impl<F: Frame> Control<F> {
         }
         let addresses = self.host_leg.stack.addresses().map_err(|error| error.to_string())?;
         let plan = self.plan(&addresses);
-        if plan.owned.is_empty() || plan.ranges.is_empty() {
+        // A leg that the host speaks through stays whatever it leads to.
+        let is_voice = self.taken_nic().is_some();
+        if !is_voice && (plan.owned.is_empty() || plan.ranges.is_empty()) {
             self.remove_leg(name)?;
             return Ok(self.why_not(&plan));
         }
@@ -209,6 +211,8 @@ impl<F: Frame> Control<F> {
             gateway_v6: gateway.ipv6,
             sources: primary(&plan.owned),
             ranges: plan.ranges.clone(),
+            shared: self.uplinks.shared(),
+            nic_mtu: self.taken_nic().map(|_| self.config.mtu.get()),
         };
         let leg = &mut self.host_leg;
         let is_checked = leg.check > now;
@@ -229,6 +233,18 @@ impl<F: Frame> Control<F> {
         }
         let obstacles = leg.led.iter().flat_map(|(_, obstacles)| obstacles);
         Ok(obstacles.map(Obstacle::to_string).collect())
+    }
+
+    /// Makes the leg what the host is to speak through: a NIC's, if one is taken, by its MAC address and MTU.
+    pub(crate) fn shape_leg(&mut self) {
+        let shape = self.taken_nic().map(|(nic, mtu)| (nic.mac, mtu));
+        let Some(Ok(name)) = self.host_leg.port() else { return };
+        let (Some((mac, mtu)), Some(mut port)) = (shape, self.ports.remove(&name)) else { return };
+        port.config.mac = millrace_config::MacAddr::try_new(mac.octets()).ok();
+        port.mtu = mtu;
+        self.enter(&port);
+        self.ports.insert(name, port);
+        self.host_leg.hurry();
     }
 
     fn remove_leg(&mut self, name: &PortName) -> Result<(), String> {

@@ -109,6 +109,9 @@ pub enum StartError {
     /// What the kernel knows of uplinks cannot be followed.
     #[error("uplinks: {0}")]
     Kernel(#[from] millrace_control::uplink::kernel::KernelError),
+    /// A NIC that an earlier instance had taken cannot be given back.
+    #[error("uplinks: {0}")]
+    Takeover(#[from] millrace_control::uplink::takeover::TakeoverError),
     /// A thread ended that should not have.
     #[error("the {0} thread ended before its time")]
     Thread(&'static str),

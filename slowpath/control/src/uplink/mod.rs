@@ -3,6 +3,7 @@
 mod asked;
 pub mod kernel;
 mod steering;
+pub mod takeover;
 mod tend;
 mod underlay;
 

@@ -4,9 +4,11 @@
 use super::asked::{Asked, Place};
 use super::kernel::View;
 use super::steering::{ClaimInput, Steering};
+use super::takeover::Nic;
 use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};
+use crate::port::{Port, PortError};
 use ipnet::IpNet;
 use millrace_api::ObjectError;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
@@ -18,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How soon an uplink that cannot be opened is tried again, at first and at most.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
+
+const NO_VOICE: &str = "without hostLeg the host has nothing to speak through once its NIC is taken";
+const NO_LEG: &str = "the host's leg is not there yet";
 
 /// The configured uplinks.
 pub(crate) struct Uplinks {
@@ -119,16 +124,9 @@ impl Uplinks {
         self.configured.iter().any(|uplink| uplink.port.name == *port)
     }
 
-    /// Whether this interface carries the kernel's voice for a NIC that is taken from it.
-    pub(crate) fn speaks_through(&self, leg: &InterfaceName) -> bool {
-        self.configured.iter().any(|uplink| uplink.takes_nic && uplink.voice.as_ref() == Some(leg))
-    }
-
-    /// The MTU of the NIC that the host speaks over through its leg, if there is one.
-    pub(crate) fn leg_mtu(&self) -> Option<u16> {
-        let view = self.view.as_ref()?;
-        let nics = self.configured.iter().filter(|uplink| uplink.takes_nic);
-        nics.filter_map(|uplink| Some(view.interfaces.get(&uplink.interface)?.mtu)).min()
+    /// The numbers of the interfaces that are shared with the kernel.
+    pub(crate) fn shared(&self) -> BTreeSet<u32> {
+        self.configured.iter().filter(|uplink| !uplink.takes_nic).filter_map(|uplink| uplink.index).collect()
     }
 }
 
@@ -195,17 +193,29 @@ impl<F: Frame> Control<F> {
         }
         let mut config = uplink.port.clone();
         config.mtu = u64::from(interface.mtu).try_into().ok();
-        let opened = self.open_uplink(config);
+        let nic = match (uplink.takes_nic, &uplink.voice) {
+            (false, _) => None,
+            (true, Some(leg)) => Some(Nic { interface: uplink.interface.clone(), leg: leg.clone(), mac: interface.mac }),
+            (true, None) => return uplink.fail(NO_VOICE.to_owned(), now),
+        };
+        // The leg comes once it is known what it leads to; it looks at that by itself.
+        if nic.is_some() && self.leg_id().is_none() {
+            return self.uplinks.configured[at].fail(NO_LEG.to_owned(), now);
+        }
+        let opened = self.open_uplink(config, nic);
         let uplink = &mut self.uplinks.configured[at];
         match opened {
-            Ok(()) => uplink.succeed(interface.index),
+            Ok(()) => {
+                uplink.succeed(interface.index);
+                self.shape_leg();
+            }
             Err(problem) => uplink.fail(problem, now),
         }
     }
 
-    fn open_uplink(&mut self, config: PortConfig) -> Result<(), String> {
+    fn open_uplink(&mut self, config: PortConfig, nic: Option<Nic>) -> Result<(), String> {
         let name = config.name.clone();
-        self.add_uplink_port(config).map_err(|error| error.to_string())?;
+        self.add_uplink_port(config, nic).map_err(|error| error.to_string())?;
         let port = self.ports.get(&name).filter(|port| port.take == Take::Claimed);
         let claimed = match port.and_then(|port| port.device.as_ref()) {
             Some(device) => self.uplinks.steering.claim_all(&**device),
@@ -227,6 +237,19 @@ impl<F: Frame> Control<F> {
             self.enter(&port);
         }
         self.ports.insert(name.clone(), port);
+    }
+
+    /// The NIC that is taken from the kernel, which speaks through the host's leg, and its MTU.
+    pub(crate) fn taken_nic(&self) -> Option<(&Nic, u16)> {
+        self.ports.values().find_map(|port| Some((port.nic.as_ref()?, port.mtu)))
+    }
+
+    /// Gives the NICs back over whose port the kernel speaks through this port.
+    pub(crate) fn release_nics_over(&mut self, leg: &PortName) -> Result<(), PortError> {
+        let speaks = |port: &&Port| port.nic.as_ref().is_some_and(|nic| nic.leg.as_str() == leg.as_str());
+        let names: Vec<PortName> =
+            self.ports.values().filter(speaks).map(|port| port.config.name.clone()).collect();
+        names.iter().try_for_each(|name| self.remove_any_port(name))
     }
 
     fn tell_underlay(&mut self) {

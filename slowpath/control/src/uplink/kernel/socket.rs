@@ -57,7 +57,7 @@ impl Socket {
 
     /// All answers to a question for a whole table. One of several pieces, since something changed meanwhile, is asked for
     /// again.
-    pub(super) fn dump(
+    pub(crate) fn dump(
         &mut self,
         what: &'static str,
         question: &RouteNetlinkMessage,
