@@ -18,6 +18,7 @@ mod names;
 mod node;
 mod port;
 mod services;
+mod uplink;
 mod workers;
 
 pub use address::{Gateway, MacAddr, Prefix};
@@ -32,6 +33,7 @@ pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
 pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source, fnv1a};
 pub use port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, VhostMode, XdpMode};
 pub use services::{ClientCount, HealthAddress, PortRange, Services};
+pub use uplink::Uplink;
 pub use workers::{CoreId, Cores, Idle, Workers};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::host_leg::HostLeg;
 use crate::memory::Memory;
 use crate::names::{FilePrefix, NodeName};
 use crate::port::PortConfig;
+use crate::uplink::Uplink;
 use crate::services::Services;
 use crate::workers::Workers;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Ports that are there from the start.
     pub ports: Vec<PortConfig>,
+    /// The node's ways to other nodes and to the world.
+    pub uplinks: Vec<Uplink>,
 }
 
 impl Default for Config {
@@ -123,6 +126,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             state_directory: "/var/lib/millrace".into(),
             ports: Vec::new(),
+            uplinks: Vec::new(),
         }
     }
 }

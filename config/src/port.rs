@@ -251,15 +251,15 @@ struct RawVhostUser {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawDpdk {
-    devargs: String,
+pub(crate) struct RawDpdk {
+    pub(crate) devargs: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawAfXdp {
+pub(crate) struct RawAfXdp {
     #[serde(default)]
-    mode: XdpMode,
+    pub(crate) mode: XdpMode,
 }
 
 impl TryFrom<RawPort> for PortConfig {
@@ -350,7 +350,7 @@ fn check_socket(socket: &std::path::Path) -> Result<(), InvalidValue> {
     Err(InvalidValue::Form { value, expected: "an absolute path of at most 107 bytes" })
 }
 
-fn check_devargs(devargs: &str) -> Result<(), InvalidValue> {
+pub(crate) fn check_devargs(devargs: &str) -> Result<(), InvalidValue> {
     if !devargs.is_empty() && !devargs.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Ok(());
     }

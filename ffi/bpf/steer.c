@@ -2,40 +2,11 @@
 //
 // Steers received packets either to the AF_XDP socket of their queue or on to the kernel.
 //
-// On a pod's veth everything is taken (take_all = 1). On an uplink only what the maps name is taken:
-// a destination inside one of the prefixes (the longest match decides, so a longer prefix can give a part back
-// to the kernel), or a destination (protocol, port). Everything else, ARP and neighbour discovery included, stays with the
-// kernel. A queue without a socket leaves its packets to the kernel, too.
+// On a pod's veth everything is taken (take_all = 1). On an uplink only what is claimed (claims.h) is taken. Everything
+// else, ARP and neighbour discovery included, stays with the kernel, and so do the packets of a queue without a socket:
+// of a process that has not come up yet, or has gone.
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
-
-#define MAX_PREFIXES 65536
-#define MAX_PORTS 16384
-
-struct prefix4 {
-	__u32 length;
-	__u8 address[4];
-};
-
-struct prefix6 {
-	__u32 length;
-	__u8 address[16];
-};
-
-// A destination port, in network order.
-struct service {
-	__u8 protocol;
-	__u8 zero;
-	__be16 port;
-};
-
-enum owner { KERNEL = 0, OURS = 1 };
+#include "claims.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -44,30 +15,6 @@ struct {
 	__type(value, __u32);
 } sockets SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, MAX_PREFIXES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct prefix4);
-	__type(value, __u32);
-} prefixes4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, MAX_PREFIXES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct prefix6);
-	__type(value, __u32);
-} prefixes6 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_PORTS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct service);
-	__type(value, __u32);
-} services SEC(".maps");
-
 // Set before loading; the verifier then removes the branch that is not taken.
 const volatile __u8 take_all = 0;
 
@@ -75,64 +22,33 @@ const volatile __u8 take_all = 0;
 // index, too. A packet that meets a socket of another interface is dropped by the kernel (xsk_rcv_check).
 const volatile __u32 slot_mask = 0;
 
-static __always_inline int service_is_ours(void *l4, void *end, __u8 protocol)
+// Set before loading: bytes of the longest frame that a socket takes. A longer one, put together by the kernel from
+// several, would be lost there.
+const volatile __u32 longest = 0xffff;
+
+static __always_inline int read(struct xdp_md *context, __u32 at, int is_ipv6, struct packet *packet)
 {
-	// TCP, UDP and SCTP all begin with source and destination port.
-	__be16 *ports = l4;
-	struct service key = { .protocol = protocol };
-
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP)
-		return 0;
-	if ((void *)(ports + 2) > end)
-		return 0;
-	key.port = ports[1];
-	return bpf_map_lookup_elem(&services, &key) != 0;
-}
-
-static __always_inline int ipv4_is_ours(struct iphdr *ip, void *end)
-{
-	struct prefix4 key = { .length = 32 };
-	__u32 *owner;
-
-	if ((void *)(ip + 1) > end)
-		return 0;
-	__builtin_memcpy(key.address, &ip->daddr, sizeof(key.address));
-	owner = bpf_map_lookup_elem(&prefixes4, &key);
-	if (owner)
-		return *owner == OURS;
-	// Only a first fragment has the ports: to keep a datagram together, all its fragments go to the kernel.
-	if (ip->frag_off & bpf_htons(0x3fff))
-		return 0;
-	return service_is_ours((void *)ip + ip->ihl * 4, end, ip->protocol);
-}
-
-static __always_inline int ipv6_is_ours(struct ipv6hdr *ip, void *end)
-{
-	struct prefix6 key = { .length = 128 };
-	__u32 *owner;
-
-	if ((void *)(ip + 1) > end)
-		return 0;
-	__builtin_memcpy(key.address, &ip->daddr, sizeof(key.address));
-	owner = bpf_map_lookup_elem(&prefixes6, &key);
-	if (owner)
-		return *owner == OURS;
-	// A packet with extension headers is matched by its destination only.
-	return service_is_ours(ip + 1, end, ip->nexthdr);
+	return is_ipv6 ? read_ipv6(context, at, packet) : read_ipv4(context, at, packet);
 }
 
 static __always_inline int is_ours(struct xdp_md *context)
 {
 	void *end = (void *)(long)context->data_end;
 	struct ethhdr *ethernet = (void *)(long)context->data;
+	struct packet packet = {}, quoted = {};
+	int is_ipv6;
 
-	if ((void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end || end - (void *)ethernet > longest)
 		return 0;
-	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return ipv4_is_ours((void *)(ethernet + 1), end);
-	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return ipv6_is_ours((void *)(ethernet + 1), end);
-	return 0;
+	// A frame with a VLAN tag belongs to the interface of that VLAN.
+	is_ipv6 = ethernet->h_proto == bpf_htons(ETH_P_IPV6);
+	if (!is_ipv6 && ethernet->h_proto != bpf_htons(ETH_P_IP))
+		return 0;
+	if (!read(context, sizeof(*ethernet), is_ipv6, &packet))
+		return 0;
+	if (packet.content == ERROR && read(context, packet.quoted, is_ipv6, &quoted) && claimed_by_quote(&quoted))
+		return 1;
+	return is_claimed(&packet);
 }
 
 SEC("xdp")

@@ -22,7 +22,7 @@ const FUNCTIONS: [&str; 11] = [
     "rte_mempool_(free|in_use_count|lookup)",
     "rte_dev_(probe|remove)",
     "rte_eth_(dev_(configure|start|stop|close|info_get|set_mtu|get_port_by_name|is_valid_port|socket_id|get_mtu)\
-     |rx_queue_setup|tx_queue_setup|macaddr_get|link_get_nowait|promiscuous_enable|stats_get\
+     |rx_queue_setup|tx_queue_setup|macaddr_get|link_get_nowait|(promiscuous|allmulticast)_enable|stats_get\
      |dev_adjust_nb_rx_tx_desc)",
     "rte_vhost_(driver_(register|unregister|start|callback_register|disable_features|enable_features\
      |get_features|get_protocol_features|set_protocol_features)|enqueue_burst|dequeue_burst|get_vhost_vring\

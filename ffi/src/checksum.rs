@@ -1,5 +1,6 @@
 //! The internet checksum (RFC 1071) over frames of any number of segments.
 
+use crate::gso::outer;
 use crate::mbuf::{Mbuf, UDP_CHECKSUM};
 use millrace_fastpath::port::{Checksum, Frame, Offload};
 
@@ -69,13 +70,44 @@ pub(crate) fn complete(frame: &mut Mbuf, start: u16, offset: u16) -> bool {
     true
 }
 
+/// The sum over `len` bytes of a frame from byte `from` on, folded. Nothing when it is shorter.
+pub(crate) fn sum(frame: &Mbuf, from: usize, len: usize) -> Option<u16> {
+    if from.checked_add(len)? > frame.total_len() {
+        return None;
+    }
+    let (mut sum, mut skip, mut left) = (Sum::default(), from, len);
+    for segment in frame.segments() {
+        let part = segment.get(skip..).unwrap_or_default();
+        let part = part.get(..left).unwrap_or(part);
+        sum.add(part);
+        left -= part.len();
+        skip = skip.saturating_sub(segment.len());
+    }
+    Some(sum.folded())
+}
+
 /// Completes the checksum that the frame's offload state leaves open, if it does. False when its field is not in the
 /// head.
 pub(crate) fn complete_now(frame: &mut Mbuf) -> bool {
-    let Checksum::Partial { start, offset } = frame.offload().checksum else { return true };
-    let done = complete(frame, start, offset);
+    let Offload { checksum, outer, .. } = frame.offload();
+    let inner = match checksum {
+        Checksum::Partial { start, offset } => complete(frame, start, offset),
+        Checksum::Complete | Checksum::Verified => true,
+    };
+    let done = inner && (outer == 0 || complete_outer(frame, outer));
     frame.set_offload(Offload::NONE);
     done
+}
+
+/// Makes the outer UDP checksum of an encapsulated frame, if it is to have one: over what is inside, which is finished.
+fn complete_outer(frame: &mut Mbuf, outer: u16) -> bool {
+    let start = outer::udp_offset(usize::from(outer));
+    let field = start + usize::from(UDP_CHECKSUM);
+    match frame.head().get(field..field + 2) {
+        None => false,
+        Some([0, 0]) => true,
+        Some(_) => complete(frame, start as u16, UDP_CHECKSUM),
+    }
 }
 
 /// UDP says "none" by zero, and sends zero as its other form (RFC 768).

@@ -1,7 +1,9 @@
 //! What every kind of port gives when it is opened.
 
 use crate::mbuf::Mbuf;
-use millrace_fastpath::port::PortQueue;
+use crate::xdp::XdpError;
+use millrace_fastpath::port::{ClaimChanges, PortQueue};
+use millrace_fastpath::wire::ethernet::MacAddr;
 
 /// An opened port: the device, and one queue for each worker that is to poll it.
 pub struct Opened {
@@ -22,6 +24,26 @@ pub trait Device: Send {
 
     /// What else there is to say of it, for people: name and value.
     fn details(&self) -> Vec<(&'static str, String)>;
+
+    /// Changes which packets come to a port that takes only what is claimed. Claiming what is claimed and releasing what is
+    /// not changes nothing; after a failure the same changes can be made again.
+    ///
+    /// # Errors
+    /// [`XdpError::Claim`] names the first claim that could not be made or released; the changes before it are made.
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        let _ = changes;
+        Ok(())
+    }
+
+    /// The MAC address of a NIC, or of the interface of an AF_XDP port.
+    fn mac(&self) -> Option<MacAddr> {
+        None
+    }
+
+    /// The largest IP packet in bytes that a NIC, or the interface of an AF_XDP port, takes now.
+    fn mtu(&self) -> Option<u16> {
+        None
+    }
 
     /// Says whether what the other end has stays there when this is dropped, and when the process ends in whatever way: the
     /// interface of a TAP. Other kinds make nothing that could stay.

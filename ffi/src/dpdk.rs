@@ -4,13 +4,17 @@
 //! The device gets every offload that frames here can use and it has; what it has not is settled in software.
 //! Queues can only be polled.
 
+mod queue;
+
 use crate::device::{Device, Link, Opened};
 use crate::eal::{Eal, error_name};
-use crate::gso::{self, Caps, LARGEST_FRAME};
+use crate::gso::Caps;
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use dpdk_sys as sys;
-use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
+use millrace_fastpath::port::{PortCounters, PortQueue};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use queue::DpdkQueue;
 use std::collections::VecDeque;
 use std::ffi::{CString, NulError};
 use std::sync::Arc;
@@ -172,6 +176,9 @@ impl DpdkDevice {
         let started = unsafe { sys::rte_eth_dev_start(self.port) };
         self.check(started, "cannot be started")?;
         self.started = true;
+        // Neighbour discovery goes to multicast addresses. Not every driver filters them, or can be told not to.
+        // SAFETY: takes a number; checks the port itself.
+        unsafe { sys::rte_eth_allmulticast_enable(self.port) };
         let has = |bits: u64| wanted.txmode.offloads & bits == bits;
         let checksum = has(sys::MILLRACE_ETH_TX_TCP_CKSUM | sys::MILLRACE_ETH_TX_UDP_CKSUM);
         let tso = checksum && has(sys::MILLRACE_ETH_TX_TCP_TSO | sys::MILLRACE_ETH_TX_MULTI_SEGS);
@@ -273,6 +280,20 @@ impl Device for DpdkDevice {
         if link_is_up(&link) { Link::Up } else { Link::Down { reason: "no carrier".to_owned() } }
     }
 
+    fn mac(&self) -> Option<MacAddr> {
+        let mut address = sys::rte_ether_addr::default();
+        // SAFETY: fills in the structure; checks the port itself.
+        let result = unsafe { sys::rte_eth_macaddr_get(self.port, &raw mut address) };
+        (result == 0).then_some(MacAddr(address.addr_bytes))
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        let mut mtu = 0;
+        // SAFETY: writes one number; checks the port itself.
+        let result = unsafe { sys::rte_eth_dev_get_mtu(self.port, &raw mut mtu) };
+        (result == 0).then_some(mtu)
+    }
+
     fn details(&self) -> Vec<(&'static str, String)> {
         let info = self.info();
         vec![
@@ -287,139 +308,4 @@ impl Device for DpdkDevice {
 
 fn link_is_up(link: &sys::rte_eth_link) -> bool {
     u32::from(link.link_status()) == sys::RTE_ETH_LINK_UP
-}
-
-/// One receive and one transmit queue.
-struct DpdkQueue {
-    port: u16,
-    queue: u16,
-    caps: Caps,
-    /// Whether the device takes chains of segments.
-    chains: bool,
-    pool: Mempool,
-    counters: Arc<PortCounters>,
-    pending: VecDeque<Mbuf>,
-}
-
-impl DpdkQueue {
-    fn goes_as_it_is(&self, frame: &Mbuf) -> bool {
-        let whole = self.chains || frame.segment_count() == 1;
-        whole && !frame.is_unfinished() && frame.total_len() <= self.caps.max_frame
-    }
-
-    /// Gives the device as many frames from the front as it takes, and removes them.
-    fn transmit(&self, frames: &mut Burst<Mbuf>) -> usize {
-        let total = frames.len();
-        let bytes: usize = frames.iter().map(Frame::total_len).sum();
-        let start = frames.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
-        // SAFETY: `total` frames; a started port; this queue has one user. The device takes over the first `sent`.
-        let sent = unsafe { sys::millrace_eth_tx_burst(self.port, self.queue, start, total as u16) };
-        let sent = usize::from(sent).min(total);
-        Mbuf::forget_front(frames, sent);
-        let left: usize = frames.iter().map(Frame::total_len).sum();
-        if sent > 0 {
-            self.counters.sent(sent as u64, (bytes - left) as u64);
-        }
-        sent
-    }
-
-    #[cold]
-    fn settle_and_transmit(&mut self, frames: &mut Burst<Mbuf>) -> usize {
-        let mut taken = 0;
-        while self.pending.len() < BURST && !frames.is_empty() {
-            let Some(frame) = frames.pop_at(0) else { break };
-            taken += 1;
-            let before = self.pending.len();
-            match gso::settle(frame, &self.caps, &self.pool, &mut self.pending) {
-                Ok(()) => self.prepare(before),
-                Err(reason) => self.counters.dropped(reason, 1),
-            }
-        }
-        self.transmit_pending();
-        taken
-    }
-
-    /// Does to the settled frames from `from` on what this device's driver wants done.
-    fn prepare(&mut self, from: usize) {
-        let mut index = from;
-        while index < self.pending.len() {
-            let Some(mut frame) = self.pending.remove(index) else { return };
-            if !self.chains && frame.segment_count() > 1 {
-                match self.pool.alloc_with(&frame.to_vec()) {
-                    Some(copy) if copy.segment_count() == 1 && !frame.is_unfinished() => frame = copy,
-                    _ => {
-                        self.counters.dropped(DropReason::TxUnsupported, 1);
-                        continue;
-                    }
-                }
-            }
-            if frame.is_unfinished() && !self.prepare_offload(&mut frame) {
-                self.counters.dropped(DropReason::TxUnsupported, 1);
-                continue;
-            }
-            self.pending.insert(index, frame);
-            index += 1;
-        }
-    }
-
-    fn prepare_offload(&self, frame: &mut Mbuf) -> bool {
-        if frame.offload().gso.is_some_and(|gso| gso.kind == millrace_fastpath::port::GsoKind::TcpV4) {
-            frame.request_ipv4_checksum();
-        }
-        let mut pointer = frame.as_ptr();
-        // SAFETY: one frame whose headers are in its head; the driver may rewrite checksums in it.
-        unsafe { sys::millrace_eth_tx_prepare(self.port, self.queue, &raw mut pointer, 1) == 1 }
-    }
-
-    fn transmit_pending(&mut self) {
-        while !self.pending.is_empty() {
-            let count = self.pending.len().min(BURST);
-            let mut burst: Burst<Mbuf> = self.pending.drain(..count).collect();
-            self.transmit(&mut burst);
-            if !burst.is_empty() {
-                burst.into_iter().rev().for_each(|frame| self.pending.push_front(frame));
-                return;
-            }
-        }
-    }
-}
-
-impl PortQueue<Mbuf> for DpdkQueue {
-    fn rx_burst(&mut self, into: &mut Burst<Mbuf>) -> usize {
-        let (before, room) = (into.len(), into.remaining_capacity());
-        let end = into.as_mut_ptr().wrapping_add(before).cast::<*mut sys::rte_mbuf>();
-        // SAFETY: room for `room` pointers at `end`; a started port; this queue has one user.
-        let count = unsafe { sys::millrace_eth_rx_burst(self.port, self.queue, end, room as u16) };
-        let count = usize::from(count).min(room);
-        // SAFETY: within the capacity, and `count` more elements were written; an `Mbuf` is a pointer.
-        unsafe { into.set_len(before + count) };
-        if count == 0 {
-            return 0;
-        }
-        let bytes: usize = into[before..].iter().map(Frame::total_len).sum();
-        self.counters.received(count as u64, bytes as u64);
-        if into[before..].iter().any(|frame| !is_sound(frame)) {
-            let mut index = 0;
-            into.retain(|frame| {
-                index += 1;
-                index <= before || is_sound(frame)
-            });
-            self.counters.dropped(DropReason::RxMalformed, (before + count - into.len()) as u64);
-        }
-        into.len() - before
-    }
-
-    fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) -> usize {
-        let direct = self.pending.is_empty() && frames.iter().all(|frame| self.goes_as_it_is(frame));
-        if direct { self.transmit(frames) } else { self.settle_and_transmit(frames) }
-    }
-
-    fn flush(&mut self) {
-        self.transmit_pending();
-    }
-}
-
-/// Whether the rest of the program may see a frame from a device.
-fn is_sound(frame: &Mbuf) -> bool {
-    frame.head().len() >= 14 && frame.total_len() <= LARGEST_FRAME
 }

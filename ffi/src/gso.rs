@@ -2,6 +2,8 @@
 //!
 //! Why not DPDK's own library for it: `docs/decisions/0003-own-segmentation.md`.
 
+pub(crate) mod outer;
+
 use crate::checksum::{self, Sum};
 use crate::mbuf::{Mbuf, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::mempool::Mempool;
@@ -32,7 +34,9 @@ impl Caps {
     /// Whether a frame with this state can go out as it is, its length apart.
     pub fn takes(&self, offload: &Offload) -> bool {
         let checksum = self.checksum || !matches!(offload.checksum, Checksum::Partial { .. });
-        checksum
+        // Nobody is asked to look for headers behind those of a tunnel.
+        offload.outer == 0
+            && checksum
             && match offload.gso.map(|gso| gso.kind) {
                 None => true,
                 Some(GsoKind::TcpV4) => self.tso4,
@@ -68,8 +72,13 @@ pub fn settle(
                 return Err(DropReason::RxMalformed);
             }
         }
-        Some(gso) => return segment(&frame, gso, offload.checksum, caps, pool, out),
+        Some(gso) => return segment(&frame, gso, &offload, caps, pool, out),
         None if frame.total_len() > caps.max_frame => return Err(DropReason::TooBig),
+        None if offload.outer != 0 => {
+            if !checksum::complete_now(&mut frame) {
+                return Err(DropReason::RxMalformed);
+            }
+        }
         None => {
             if let Checksum::Partial { start, offset } = offload.checksum
                 && !(caps.checksum && frame.headers_bear_out())
@@ -87,6 +96,8 @@ pub fn settle(
 
 /// Where a large frame's headers are: bytes from its start.
 struct Layout {
+    /// Bytes before the inner frame of an encapsulated one, else 0.
+    outer: usize,
     family: Family,
     l3: usize,
     l4: usize,
@@ -101,9 +112,11 @@ enum Family {
 
 impl Layout {
     /// Reads the headers in `head`; nothing when they do not bear out what the offload state says.
-    fn try_new(head: &[u8], kind: GsoKind, checksum: Checksum) -> Option<Layout> {
-        let Checksum::Partial { start, .. } = checksum else { return None };
-        let (l3, l4) = (if head.get(12..14)? == [0x81, 0x00] { 18 } else { 14 }, usize::from(start));
+    fn try_new(head: &[u8], kind: GsoKind, offload: &Offload) -> Option<Layout> {
+        let Checksum::Partial { start, .. } = offload.checksum else { return None };
+        let outer = usize::from(offload.outer);
+        let link = if head.get(outer + 12..outer + 14)? == [0x81, 0x00] { 18 } else { 14 };
+        let (l3, l4) = (outer + link, usize::from(start));
         let family = match head.get(l3)? >> 4 {
             4 if l4 >= l3 + 20 && kind != GsoKind::TcpV6 => Family::V4,
             6 if l4 >= l3 + 40 && kind != GsoKind::TcpV4 => Family::V6,
@@ -114,19 +127,19 @@ impl Layout {
             GsoKind::TcpV4 | GsoKind::TcpV6 => usize::from(head.get(l4 + 12)? >> 4) * 4,
         };
         let enough = l4_len >= if kind == GsoKind::Udp { 8 } else { 20 };
-        (enough && head.len() >= l4 + l4_len).then_some(Layout { family, l3, l4, payload: l4 + l4_len })
+        (enough && head.len() >= l4 + l4_len).then_some(Layout { outer, family, l3, l4, payload: l4 + l4_len })
     }
 }
 
 fn segment(
     frame: &Mbuf,
     gso: Gso,
-    checksum: Checksum,
+    offload: &Offload,
     caps: &Caps,
     pool: &Mempool,
     out: &mut VecDeque<Mbuf>,
 ) -> Result<(), DropReason> {
-    let layout = Layout::try_new(frame.head(), gso.kind, checksum).ok_or(DropReason::RxMalformed)?;
+    let layout = Layout::try_new(frame.head(), gso.kind, offload).ok_or(DropReason::RxMalformed)?;
     let (size, payload) = (usize::from(gso.size), frame.total_len() - layout.payload);
     if frame.total_len() > LARGEST_FRAME || size == 0 || payload.div_ceil(size) > MOST_PIECES {
         return Err(DropReason::RxMalformed);
@@ -237,7 +250,14 @@ fn finish_piece(piece: &mut Mbuf, layout: &Layout, kind: GsoKind, at: &Position,
     let (start, seed) = (l4 as u16, pseudo.folded());
     put(head, l4 + usize::from(offset), seed);
     piece.set_offload(Offload::NONE);
-    let plain = Offload { checksum: Checksum::Partial { start, offset }, gso: None };
+    let checksum = Checksum::Partial { start, offset };
+    if layout.outer > 0 {
+        piece.set_offload(Offload { checksum, gso: None, outer: layout.outer as u16 });
+        outer::renumber(piece, layout.outer, at.index);
+        checksum::complete_now(piece);
+        return;
+    }
+    let plain = Offload { checksum, gso: None, outer: 0 };
     if leave_checksum {
         piece.set_offload(plain);
         if piece.headers_bear_out() {

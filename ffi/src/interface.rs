@@ -1,8 +1,45 @@
 //! What the kernel knows of a network interface.
 
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Of `linux/sockios.h` and `linux/ethtool.h`.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// A structure that begins with the ethtool command that it is for.
+///
+/// # Safety
+/// It is laid out as the kernel's for that command.
+unsafe trait EthtoolRequest {}
+
+/// `struct ethtool_channels`.
+#[derive(Default)]
+#[repr(C)]
+struct Channels {
+    command: u32,
+    most: [u32; 4],
+    receive: u32,
+    transmit: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    rest: [u8; 160],
+}
+
+// SAFETY: nine numbers, as in the kernel's header.
+unsafe impl EthtoolRequest for Channels {}
+// SAFETY: 196 bytes, the driver's name behind the command, as in the kernel's header.
+unsafe impl EthtoolRequest for DriverInfo {}
 
 /// The index of the interface `name` in the calling thread's network namespace.
 ///
@@ -54,9 +91,46 @@ impl Probe {
         Ok(unsafe { request.ifr_ifru.ifru_mtu }.cast_unsigned())
     }
 
+    /// The MAC address of the interface `name`; none where it is not an Ethernet interface.
+    ///
+    /// # Errors
+    /// That of `SIOCGIFHWADDR`: `ENODEV` when there is none.
+    pub(crate) fn mac(&self, name: &str) -> io::Result<Option<MacAddr>> {
+        let request = self.ask(libc::SIOCGIFHWADDR, name)?;
+        // SAFETY: the kernel has stored an address into the union.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        let bytes: [u8; 6] = std::array::from_fn(|index| address.sa_data[index].cast_unsigned());
+        Ok((address.sa_family == libc::ARPHRD_ETHER).then_some(MacAddr(bytes)))
+    }
+
+    /// On how many queues the interface `name` receives; none when its driver does not say.
+    pub(crate) fn receive_queues(&self, name: &str) -> Option<u32> {
+        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        self.ethtool(name, &mut channels).ok()?;
+        Some(channels.receive + channels.combined).filter(|&count| count > 0)
+    }
+
+    /// The name of the driver of the interface `name`; none when it has no driver that says so.
+    pub(crate) fn driver(&self, name: &str) -> Option<String> {
+        let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+        self.ethtool(name, &mut info).ok()?;
+        let bytes = info.driver.split(|&byte| byte == 0).next()?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Asks the interface's driver; what a request is laid out as is said by the number that it begins with.
+    fn ethtool<T: EthtoolRequest>(&self, name: &str, value: &mut T) -> io::Result<()> {
+        let mut request = request_for(name)?;
+        request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
+        // SAFETY: the kernel reads and writes one structure of the command's kind, which `value` is, and only during the
+        // call.
+        let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     fn ask(&self, what: libc::Ioctl, name: &str) -> io::Result<libc::ifreq> {
         let mut request = request_for(name)?;
-        // SAFETY: both requests that are made by this function read and write one ifreq, which `request` is.
+        // SAFETY: the requests that are made by this function read and write one ifreq, which `request` is.
         let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), what, &raw mut request) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
     }

@@ -8,6 +8,7 @@
 //! | partial TCP or UDP checksum | `TX_TCP_CKSUM` or `TX_UDP_CKSUM`, `TX_IPV4` or `TX_IPV6` | `l2_len` + `l3_len` = `start` |
 //! | TCP segmentation | `TX_TCP_SEG` and the above | `tso_segsz` |
 //! | UDP segmentation | `TX_UDP_SEG` and the above | `tso_segsz` |
+//! | encapsulation | `TX_TUNNEL_VXLAN` and the above | `outer_l2_len` + `outer_l3_len` + `l2_len` + `l3_len` = `start`; `l2_len` begins at the outer UDP header |
 //! | verified checksum | `RX_L4_CKSUM_GOOD` | |
 
 mod state;
@@ -26,12 +27,16 @@ pub(crate) const ETHERNET: u16 = 14;
 pub(crate) const TCP_CHECKSUM: u16 = 16;
 pub(crate) const UDP_CHECKSUM: u16 = 6;
 
+/// DPDK's mark of a frame in a VXLAN tunnel.
+pub(crate) const TX_TUNNEL: u64 = sys::MILLRACE_TX_TUNNEL_VXLAN;
+
 const TX_FLAGS: u64 = sys::MILLRACE_TX_TCP_SEG
     | sys::MILLRACE_TX_UDP_SEG
     | sys::MILLRACE_TX_L4_MASK
     | sys::MILLRACE_TX_IP_CKSUM
     | sys::MILLRACE_TX_IPV4
-    | sys::MILLRACE_TX_IPV6;
+    | sys::MILLRACE_TX_IPV6
+    | TX_TUNNEL;
 const STATE_FLAGS: u64 = TX_FLAGS | sys::MILLRACE_RX_L4_CKSUM_MASK;
 
 /// One frame: a chain of mbufs that nobody else refers to. Dropping it gives the whole chain back to its pool.
@@ -259,6 +264,9 @@ impl Frame for Mbuf {
 
     fn set_offload(&mut self, offload: Offload) {
         self.raw_mut().ol_flags &= !STATE_FLAGS;
+        if offload.outer != 0 {
+            return self.encode_tunnelled(&offload);
+        }
         match offload.checksum {
             Checksum::Complete => {}
             Checksum::Verified => self.raw_mut().ol_flags |= sys::MILLRACE_RX_L4_CKSUM_GOOD,
@@ -332,6 +340,10 @@ impl Frame for Mbuf {
 
     fn complete_checksum(&mut self) -> bool {
         checksum::complete_now(self)
+    }
+
+    fn sum(&self, from: usize, len: usize) -> Option<u16> {
+        checksum::sum(self, from, len)
     }
 
     #[inline]

@@ -67,7 +67,7 @@ fn a_capture_file_holds_what_was_sent_with_its_checksum_completed() {
     let seed = 0x0a00u16 + 0x0001 + 0x0a00 + 0x0002 + 17 + 20;
     bytes[40..42].copy_from_slice(&seed.to_be_bytes());
     let mut frame = pool.alloc_with(&bytes).unwrap();
-    frame.set_offload(Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: None });
+    frame.set_offload(Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: None, outer: 0 });
     let mut burst = Burst::new();
     burst.push(frame);
     burst.push(pool.alloc_with(&[7; 4000]).unwrap());

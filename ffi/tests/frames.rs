@@ -167,11 +167,11 @@ fn the_offload_state_survives_the_mbuf() {
     for packet in ALL {
         let mut frame = pool.alloc_with(&packet.bytes(&payload(100))).unwrap();
         for gso in [None, Some(packet.gso(1448))] {
-            let offload = Offload { checksum: packet.partial(), gso };
+            let offload = Offload { checksum: packet.partial(), gso, outer: 0 };
             frame.set_offload(offload);
             assert_eq!(frame.offload(), offload);
         }
-        frame.set_offload(Offload { checksum: Checksum::Verified, gso: None });
+        frame.set_offload(Offload { checksum: Checksum::Verified, gso: None, outer: 0 });
         assert_eq!(frame.offload().checksum, Checksum::Verified);
         frame.set_offload(Offload::NONE);
         assert_eq!(frame.offload(), Offload::NONE);
@@ -189,7 +189,7 @@ fn partial_checksums_are_completed_however_the_frame_is_cut() {
                 }
                 let data = payload(length);
                 let mut frame = chained(pool, &packet.bytes(&data), 74, cut);
-                frame.set_offload(Offload { checksum: packet.partial(), gso: None });
+                frame.set_offload(Offload { checksum: packet.partial(), gso: None, outer: 0 });
                 let mut out = VecDeque::new();
                 settle(frame, &Caps::none(1518), pool, &mut out).unwrap();
                 assert_eq!(out[0].offload(), Offload::NONE);
@@ -208,7 +208,7 @@ fn large_frames_are_cut_into_right_ones() {
         {
             let data = payload(length);
             let mut frame = chained(pool, &packet.bytes(&data), 200, cut);
-            frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)) });
+            frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)), outer: 0 });
             let mut out = VecDeque::new();
             settle(frame, &Caps::none(1518), pool, &mut out).unwrap();
             assert_eq!(out.len(), length.div_ceil(usize::from(size)));
@@ -239,7 +239,7 @@ fn a_way_out_that_cuts_itself_gets_the_frame_whole() {
     for packet in ALL {
         let bytes = packet.bytes(&payload(9000));
         let mut frame = pool.alloc_with(&bytes).unwrap();
-        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(1400)) });
+        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(1400)), outer: 0 });
         let mut out = VecDeque::new();
         settle(frame, &caps, pool, &mut out).unwrap();
         assert_eq!(out.len(), 1);
@@ -254,7 +254,7 @@ fn what_cannot_be_settled_is_dropped_with_its_reason_and_leaks_nothing() {
     let packet = Packet::Tcp4;
     let mut try_size = |size, max| {
         let mut frame = pool.alloc_with(&packet.bytes(&payload(9000))).unwrap();
-        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)) });
+        frame.set_offload(Offload { checksum: packet.partial(), gso: Some(packet.gso(size)), outer: 0 });
         settle(frame, &Caps::none(max), pool, &mut out)
     };
     assert_eq!(try_size(1, 1518), Err(DropReason::RxMalformed), "more pieces than a pool should give");
@@ -310,7 +310,7 @@ fn pieces_of_a_frame_are_whole_however_it_is_cut_and_end_with_it() {
     }
     for packet in ALL {
         let mut frame = chained(pool, &packet.bytes(&payload(999)), 74, 64);
-        frame.set_offload(Offload { checksum: packet.partial(), gso: None });
+        frame.set_offload(Offload { checksum: packet.partial(), gso: None, outer: 0 });
         assert!(frame.complete_checksum());
         assert_eq!((frame.offload(), verified(&frame.to_vec())), (Offload::NONE, payload(999)));
     }

@@ -8,8 +8,8 @@
 
 mod pods;
 
-use millrace_fastpath::port::{Burst, PortCounters};
-use millrace_ffi::xdp::{self, Arena, ArenaConfig, Owner, Take, Transport, XdpConfig, XdpError, XdpMode};
+use millrace_fastpath::port::{Burst, Claim, PortCounters};
+use millrace_ffi::xdp::{self, Arena, ArenaConfig, Take, XdpConfig, XdpError, XdpMode};
 use pods::{Namespace, Wire, alone, assert_all_back, eal, open_files, tcp, unique, veth};
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -120,15 +120,17 @@ fn an_uplink_takes_only_what_its_maps_name() {
     let mut buffer = [0; 64];
     assert_eq!(taken("10.78.0.2:4789"), 0);
     assert_eq!(kernel.recv(&mut buffer).unwrap(), 8);
-    steering.add_service(Transport::Udp, 4789).unwrap();
+    let vxlan = Claim::Tunnel { address: "10.78.0.2".parse().unwrap(), port: 4789 };
+    steering.claim(&vxlan).unwrap();
     assert_eq!(taken("10.78.0.2:4789"), 1);
     assert!(kernel.recv(&mut buffer).is_err());
-    steering.remove_service(Transport::Udp, 4789).unwrap();
-    steering.add_prefix("10.99.0.0/16".parse().unwrap(), Owner::Millrace).unwrap();
-    steering.add_prefix("10.99.7.0/24".parse().unwrap(), Owner::Kernel).unwrap();
+    steering.release(&vxlan).unwrap();
+    let pods = Claim::Destination("10.99.0.0/16".parse().unwrap());
+    steering.claim(&pods).unwrap();
+    steering.claim(&Claim::Returned("10.99.7.0/24".parse().unwrap())).unwrap();
     assert_eq!(taken("10.99.1.1:9"), 1);
     assert_eq!(taken("10.99.7.1:9"), 0);
-    steering.remove_prefix("10.99.0.0/16".parse().unwrap()).unwrap();
+    steering.release(&pods).unwrap();
     assert_eq!(taken("10.99.1.1:9"), 0);
 }
 

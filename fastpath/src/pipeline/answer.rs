@@ -1,10 +1,13 @@
 //! Packets that this node sends in answer: ICMP errors, TCP resets, echo replies. Each is made in the buffer of the
-//! packet that it answers and goes back by the port that it came from.
+//! packet that it answers and goes back to where that came from.
 
-use super::run::{Context, Pipeline};
-use super::{Egress, WorkerCounter};
+use super::forward::set_macs;
+use super::resolve::{Refusal, flow_key, neighbour};
+use super::run::{Context, Pipeline, addresses};
+use super::{Egress, Report, WorkerCounter};
 use crate::port::{DropReason, Frame, Offload};
-use crate::tables::Gateway;
+use crate::tables::PortRole;
+use crate::wire::MacAddr;
 use crate::wire::icmp_error::{IcmpError, Problem, may_be_sent, quote_len};
 use crate::wire::parse::{Addresses, Family, Parsed};
 use crate::wire::tcp_reset::Reset;
@@ -46,7 +49,7 @@ impl Pipeline {
         let made = match answer {
             Answer::Reset => reset(&mut frame, parsed, context),
             Answer::Icmp(problem) => {
-                if !may_be_sent(problem, parsed, context.tables.gateway.mac) {
+                if !may_be_sent(problem, parsed, context.port.own_mac) {
                     false
                 } else if !self.icmp_limit.allow(context.now) {
                     self.counters.dropped(DropReason::IcmpRateLimited);
@@ -64,7 +67,37 @@ impl Pipeline {
         self.counters.dropped(reason);
         self.counters.add(WorkerCounter::Answers, 1);
         frame.set_offload(Offload::NONE);
-        egress.send(context.arrival, frame);
+        self.send_back(context, frame, parsed, egress);
+    }
+
+    /// Sends an answer to the sender of a packet: by the port that it came from, or, from an uplink, behind which there may
+    /// be many, by the route to its source.
+    pub(super) fn send_back<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        mut frame: F,
+        parsed: &Parsed,
+        egress: &mut impl Egress<F>,
+    ) {
+        if context.port.role != PortRole::Uplink {
+            return egress.send(context.arrival, frame);
+        }
+        let words = flow_key(parsed).reversed().words();
+        let hash = words.hash(self.tracker.table().secret());
+        let (source, _) = addresses(parsed);
+        match neighbour(context.tables, source, hash) {
+            Ok((_, way)) if set_macs(frame.head_mut(), &way) => {
+                self.exit(context.tables, &way, hash).send(frame, egress);
+            }
+            Ok(_) => egress.drop_frame(DropReason::Truncated, frame),
+            // It will ask again, and then its MAC address is known.
+            Err(Refusal::Unresolved { port, address }) => {
+                egress.report(Report::Unresolved { port, address });
+                egress.drop_frame(DropReason::NeighbourUnresolved, frame);
+            }
+            Err(_) if context.port.mac == MacAddr::default() => egress.drop_frame(DropReason::NoRoute, frame),
+            Err(_) => egress.send(context.arrival, frame),
+        }
     }
 }
 
@@ -86,7 +119,7 @@ fn icmp_error<F: Frame>(
     problem: Problem,
     identification: u16,
 ) -> bool {
-    let addresses = error_addresses(&context.tables.gateway, parsed, problem);
+    let addresses = error_addresses(context, parsed, problem);
     let error = IcmpError { problem, addresses };
     // What is quoted has to lie in the first segment: further ones are cut off.
     let in_head = frame.head().len().saturating_sub(ethernet::LEN);
@@ -103,8 +136,15 @@ fn icmp_error<F: Frame>(
 }
 
 /// From the address that the sender meant, when it is the port that is closed; else from its router. To the sender.
-fn error_addresses(gateway: &Gateway, parsed: &Parsed, problem: Problem) -> Addresses {
+///
+/// The router's address is the gateway's on a pod's link; toward the world that would mean nothing, and it is the node's.
+fn error_addresses(context: &Context<'_>, parsed: &Parsed, problem: Problem) -> Addresses {
     let from_target = problem == Problem::PortUnreachable;
+    let (mut gateway, masquerade) = (context.tables.gateway, &context.tables.masquerade);
+    if context.port.role == PortRole::Uplink {
+        gateway.ipv4 = masquerade.ipv4.unwrap_or(gateway.ipv4);
+        gateway.ipv6 = masquerade.ipv6.unwrap_or(gateway.ipv6);
+    }
     match parsed.addresses {
         Addresses::V4 { source, destination } => Addresses::V4 {
             source: if from_target { destination } else { gateway.ipv4 },
@@ -159,7 +199,7 @@ pub(super) fn turn_round<F: Frame>(frame: &mut F, context: &Context<'_>) -> bool
     let Some(macs) = frame.head_mut().first_chunk_mut::<12>() else { return false };
     let (destination, source) = macs.split_at_mut(6);
     destination.copy_from_slice(&context.port.mac.0);
-    source.copy_from_slice(&context.tables.gateway.mac.0);
+    source.copy_from_slice(&context.port.own_mac.0);
     true
 }
 

@@ -4,7 +4,7 @@
 //! and spoofed MAC addresses.
 
 use crate::port::{DropReason, Frame};
-use crate::tables::{Gateway, PortInfo};
+use crate::tables::PortInfo;
 use crate::wire::ethernet;
 use crate::wire::ipv6_extension::ExtensionError;
 use crate::wire::parse::{Class, Common, L4Kind, Layer, ParseError, Parsed, parse};
@@ -39,9 +39,9 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn of(port: &PortInfo, gateway: &Gateway) -> Self {
+    pub(super) fn of(port: &PortInfo) -> Self {
         Expected {
-            destination: mac_word(&gateway.mac.0),
+            destination: mac_word(&port.own_mac.0),
             source: mac_word(&port.mac.0),
             source_bits: if port.spoof_check { MAC_BITS } else { 0 },
         }
@@ -70,7 +70,6 @@ pub(super) fn common<F: Frame>(frame: &F, expected: &Expected) -> Option<Common>
 pub(super) fn classify<F: Frame>(
     frame: &F,
     port: &PortInfo,
-    gateway: &Gateway,
     keep: impl FnOnce(&Parsed),
 ) -> Step {
     let head = frame.head();
@@ -83,7 +82,7 @@ pub(super) fn classify<F: Frame>(
     if port.spoof_check && mac_word(source) != mac_word(&port.mac.0) {
         return Step::Drop(DropReason::SpoofedMac);
     }
-    let for_gateway = mac_word(destination) == mac_word(&gateway.mac.0);
+    let for_gateway = mac_word(destination) == mac_word(&port.own_mac.0);
     let first = destination[0];
     match parse(head, frame.total_len()) {
         Ok(Class::Ip(parsed)) if for_gateway => {

@@ -31,6 +31,14 @@ pub enum WorkerCounter {
     NeighbourAnswers,
     /// Frames handed to another worker.
     HandedOver,
+    /// Packets taken out of tunnels.
+    Decapsulated,
+    /// Packets put into tunnels.
+    Encapsulated,
+    /// Frames passed between an uplink and the kernel as they are.
+    PassedOn,
+    /// Packets that waited for a neighbour's MAC address.
+    Parked,
     /// Times that this worker slept.
     Sleeps,
 }
@@ -52,6 +60,10 @@ impl WorkerCounter {
         (WorkerCounter::Answers, "answers"),
         (WorkerCounter::NeighbourAnswers, "neighbour_answers"),
         (WorkerCounter::HandedOver, "handed_over"),
+        (WorkerCounter::Decapsulated, "decapsulated"),
+        (WorkerCounter::Encapsulated, "encapsulated"),
+        (WorkerCounter::PassedOn, "passed_on"),
+        (WorkerCounter::Parked, "parked"),
         (WorkerCounter::Sleeps, "sleeps"),
     ];
 }

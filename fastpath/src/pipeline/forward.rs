@@ -1,28 +1,29 @@
 //! Stage: a packet with a verdict is rewritten and sent.
 //!
-//! Comes in: a packet and its flow's entry. Goes out: the port that it leaves by, or nothing when the verdict cannot
+//! Comes in: a packet and its flow's entry. Goes out: the neighbour that it is sent to, or nothing when the verdict cannot
 //! be used as it is (older epoch, other port of arrival, TTL at its end, too big, an invalid RST, a connection begun
 //! anew): then the packet is resolved. Drops: none.
 
 use super::brief::Brief;
+use super::clamp::clamp;
 use super::rewrite::{rewrite_v4, rewrite_v6};
 use super::run::Context;
 use crate::conntrack::{Entry, EntryFlags, EntryRef, FlowView, TcpSegment, Ticks};
-use crate::port::{Frame, PortId};
+use crate::port::Frame;
 use crate::tables::Adjacency;
 use crate::wire::ethernet;
 use crate::wire::parse::L4Kind;
 
-/// Forwards a packet by its entry's verdict, if that holds; gives the port to send it by.
+/// Forwards a packet by its entry's verdict, if that holds; gives the neighbour to send it to.
 #[inline(always)]
-pub(super) fn established<F: Frame>(
-    context: &Context<'_>,
+pub(super) fn established<'a, F: Frame>(
+    context: &Context<'a>,
     flows: &FlowView<'_>,
     frame: &mut F,
     packet: &Brief,
     entry: &Entry<'_>,
     number: EntryRef,
-) -> Option<PortId> {
+) -> Option<&'a Adjacency> {
     let stale = entry.epoch() != context.tables.epoch || entry.arrival() != context.arrival;
     if stale || packet.ttl <= 1 || packet.first_fragment {
         return None;
@@ -37,7 +38,10 @@ pub(super) fn established<F: Frame>(
     } else if !note(flows, frame.head(), packet, entry, number, now) {
         return None;
     }
-    apply(frame, packet, entry, adjacency).then_some(adjacency.port)
+    if context.tables.clamp_mss && packet.kind == L4Kind::Tcp {
+        clamp(context, frame, packet, entry, &flows.entry(number.peer()));
+    }
+    apply(frame, packet, entry, adjacency).then_some(adjacency)
 }
 
 /// Notes what a packet other than UDP shows of its connection; false when it is invalid or opens a connection.

@@ -9,6 +9,7 @@ use super::run::{Context, Pipeline};
 use super::{Egress, brief::Brief, forward::apply, fragmentation::Fit};
 use crate::conntrack::{EntryRef, FlowKey, NewFlow, Verdict};
 use crate::port::{DropReason, Frame};
+use crate::sync::atomics::Arc;
 use crate::wire::parse::Parsed;
 
 impl Pipeline {
@@ -38,8 +39,9 @@ impl Pipeline {
         egress: &mut impl Egress<F>,
     ) {
         let words = fragment_key(parsed).words();
-        let table = self.tracker.table();
-        let known = table.find(&words, words.hash(table.secret())).map(|number| self.tracker.entry(number));
+        let table = Arc::clone(self.tracker.table());
+        let hash = words.hash(table.secret());
+        let known = table.find(&words, hash).map(|number| table.entry(number));
         let valid = known.filter(|entry| {
             entry.epoch() == context.tables.epoch && entry.arrival() == context.arrival && parsed.ttl > 1
         });
@@ -55,7 +57,7 @@ impl Pipeline {
             }
             Some((entry, adjacency)) if apply(&mut frame, &brief, &entry, &adjacency) => {
                 entry.touch(context.now.ticks());
-                self.send(frame, &brief, &adjacency, egress);
+                self.send(frame, &brief, (context.tables, &adjacency, hash), egress);
             }
             _ => egress.drop_frame(DropReason::FragmentWithoutFirst, frame),
         }
@@ -63,7 +65,7 @@ impl Pipeline {
 }
 
 /// The key of all fragments of a datagram: its identification stands in place of the ports.
-fn fragment_key(parsed: &Parsed) -> FlowKey {
+pub(super) fn fragment_key(parsed: &Parsed) -> FlowKey {
     FlowKey {
         source_port: (parsed.fragment_id >> 16) as u16,
         destination_port: parsed.fragment_id as u16,

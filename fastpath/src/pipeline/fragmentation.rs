@@ -6,10 +6,11 @@
 //! never come here: [`Fit::of`] says so before, and their sender is told the MTU.
 
 use super::brief::Brief;
+use super::encapsulate::Exit;
 use super::forward::fits;
 use super::{Egress, Pipeline, WorkerCounter};
 use crate::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
-use crate::tables::Adjacency;
+use crate::tables::{Adjacency, TableSet};
 use crate::wire::parse::L4Kind;
 use crate::wire::{Sum, ethernet, ipv4};
 
@@ -50,16 +51,21 @@ impl Fit {
 impl Pipeline {
     /// Sends a rewritten packet by its way out, in parts if it must.
     pub(super) fn send<F: Frame>(
-        &self,
+        &mut self,
         frame: F,
         packet: &Brief,
-        way: &Adjacency,
+        exit: (&TableSet, &Adjacency, u64),
         egress: &mut impl Egress<F>,
     ) {
-        if Fit::of(&frame, packet, way.mtu) == Fit::Whole {
-            return egress.send(way.port, frame);
+        let (tables, way, hash) = exit;
+        let is_whole = Fit::of(&frame, packet, way.mtu) == Fit::Whole;
+        if !is_whole {
+            self.counters.add(WorkerCounter::Fragmented, 1);
         }
-        self.counters.add(WorkerCounter::Fragmented, 1);
+        let way = &self.exit(tables, way, hash);
+        if is_whole {
+            return way.send(frame, egress);
+        }
         match frame.offload().gso {
             None => fragments(frame, packet, way, egress),
             Some(gso @ Gso { kind: GsoKind::Udp, .. }) => {
@@ -73,7 +79,7 @@ impl Pipeline {
 }
 
 /// Cuts a packet into fragments that are as large as may be.
-fn fragments<F: Frame>(mut frame: F, packet: &Brief, way: &Adjacency, egress: &mut impl Egress<F>) {
+fn fragments<F: Frame>(mut frame: F, packet: &Brief, way: &Exit<'_>, egress: &mut impl Egress<F>) {
     let data = usize::from(packet.l4);
     if data > ethernet::LEN + ipv4::MAX_LEN || data > frame.head().len() || !frame.complete_checksum() {
         return egress.drop_frame(DropReason::Truncated, frame);
@@ -83,7 +89,7 @@ fn fragments<F: Frame>(mut frame: F, packet: &Brief, way: &Adjacency, egress: &m
     headers.copy_from_slice(&frame.head()[..data]);
     let original = word(headers, FRAGMENT);
     let len = (packet.ip_total as usize + ethernet::LEN).saturating_sub(data);
-    let most = (usize::from(way.mtu) + ethernet::LEN).saturating_sub(data) & !7;
+    let most = (usize::from(way.way.mtu) + ethernet::LEN).saturating_sub(data) & !7;
     let mut done = 0;
     while done < len && most > 0 {
         let bytes = most.min(len - done);
@@ -97,7 +103,7 @@ fn fragments<F: Frame>(mut frame: F, packet: &Brief, way: &Adjacency, egress: &m
             // What has left already is lost, too: the receiver cannot put it together.
             return egress.drop_frame(DropReason::NoBuffer, frame);
         };
-        egress.send(way.port, fragment);
+        way.send(fragment, egress);
         done += bytes;
         keep_copied_options(&mut headers[ethernet::LEN + ipv4::LEN..]);
     }
@@ -132,16 +138,16 @@ fn smaller_segments<F: Frame>(
     mut frame: F,
     packet: &Brief,
     gso: Gso,
-    way: &Adjacency,
+    way: &Exit<'_>,
     egress: &mut impl Egress<F>,
 ) {
     let header = frame.head().get(usize::from(packet.l4) + 12).map(|offset| u16::from(offset >> 4) * 4);
     let before = packet.l4 - ethernet::LEN as u16;
-    let size = header.and_then(|header| way.mtu.checked_sub(before + header)).filter(|&size| size > 0);
+    let size = header.and_then(|header| way.way.mtu.checked_sub(before + header)).filter(|&size| size > 0);
     let Some(size) = size else { return egress.drop_frame(DropReason::Truncated, frame) };
     let checksum = frame.offload().checksum;
-    frame.set_offload(Offload { checksum, gso: Some(Gso { size, ..gso }) });
-    egress.send(way.port, frame);
+    frame.set_offload(Offload { checksum, gso: Some(Gso { size, ..gso }), outer: 0 });
+    way.send(frame, egress);
 }
 
 /// Makes the datagrams that a large UDP frame stands for, and fragments of each.
@@ -149,7 +155,7 @@ fn datagrams<F: Frame>(
     frame: &F,
     packet: &Brief,
     gso: Gso,
-    way: &Adjacency,
+    way: &Exit<'_>,
     egress: &mut impl Egress<F>,
 ) -> Result<(), DropReason> {
     let (l4, data) = (usize::from(packet.l4), usize::from(packet.l4) + UDP);
@@ -174,10 +180,10 @@ fn datagrams<F: Frame>(
         headers[field..field + 2].copy_from_slice(&seed);
         let mut datagram = frame.piece(headers, from, bytes).ok_or(DropReason::NoBuffer)?;
         let checksum = Checksum::Partial { start: packet.l4, offset: UDP_CHECKSUM };
-        datagram.set_offload(Offload { checksum, gso: None });
+        datagram.set_offload(Offload { checksum, gso: None, outer: 0 });
         let packet = Brief { ip_total: u32::from(ip_total), ..*packet };
-        match ip_total <= way.mtu {
-            true => egress.send(way.port, datagram),
+        match ip_total <= way.way.mtu {
+            true => way.send(datagram, egress),
             false => fragments(datagram, &packet, way, egress),
         }
     }

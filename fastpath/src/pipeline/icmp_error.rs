@@ -4,16 +4,18 @@
 //! key of the flow's entry for the opposite direction, which says what the quoted packet was before (RFC 5508 for
 //! NATs in general). Comes in: an ICMP error. Goes out: the error, by that entry. Drops: errors about unknown flows.
 
-use super::Egress;
+use super::{Egress, Report};
 use super::forward::set_macs;
-use super::resolve::{Refusal, check_source, flow_key, neighbour};
-use super::run::{Context, Pipeline};
+use super::resolve::{Refusal, check_source, flow_key, neighbour, past};
+use super::run::{Context, Pipeline, addresses};
 use crate::conntrack::{EntryRef, FlowKey};
 use crate::port::{DropReason, Frame};
-use crate::tables::Address;
+use crate::tables::{Address, PortRole};
 use crate::wire::parse::{Extent, Family, L4Kind, Parsed, parse_ip};
-use crate::wire::{Delta, IpProtocol, Sum};
+use crate::wire::{Delta, IpProtocol, Sum, icmpv4, icmpv6};
 
+/// Type and code of "fragmentation needed and DF set".
+const TOO_BIG_V4: (u8, u8) = (icmpv4::DESTINATION_UNREACHABLE, icmpv4::unreachable::FRAGMENTATION_NEEDED);
 /// Bytes of an ICMP or ICMPv6 error before the packet that it quotes.
 const ICMP_HEADER: usize = 8;
 
@@ -27,12 +29,15 @@ impl Pipeline {
         egress: &mut impl Egress<F>,
     ) {
         let outer = flow_key(parsed);
-        let found = self.related(&frame, parsed).and_then(|(number, quoted)| {
-            check_source(context, &outer).map_err(|refusal| match refusal {
-                Refusal::Drop(reason) | Refusal::Answer(_, reason) => reason,
-                Refusal::Local => DropReason::Consumed,
-            })?;
-            Ok((number, quoted))
+        let words = outer.words();
+        let hash = words.hash(self.tracker.table().secret());
+        let related = match self.related(&frame, parsed) {
+            Err(DropReason::IcmpUnrelated) => return self.unrelated(context, frame, parsed, hash, egress),
+            related => related,
+        };
+        let found = related.and_then(|found| {
+            check_source(context, &outer).map_err(reason_of)?;
+            Ok(found)
         });
         let sent = found.and_then(|(number, quoted)| {
             let entry = self.tracker.entry(number);
@@ -40,9 +45,9 @@ impl Pipeline {
             let adjacency = match known.filter(|_| entry.epoch() == context.tables.epoch) {
                 Some(adjacency) => *adjacency,
                 // No packet has come this way since the tables changed.
-                None => neighbour(context.tables, entry.rewritten().destination)
+                None => neighbour(context.tables, entry.rewritten().destination, hash)
                     .map(|(_, adjacency)| adjacency)
-                    .map_err(|_| DropReason::PortGone)?,
+                    .map_err(reason_of)?,
             };
             if parsed.ttl <= 1 {
                 return Err(DropReason::TtlExceeded);
@@ -53,30 +58,89 @@ impl Pipeline {
             let translated = Outer { source, destination: rewritten.destination };
             let done = translate(frame.head_mut(), parsed, &translated, &quoted, &rewritten.reversed());
             match done.is_some() && set_macs(frame.head_mut(), &adjacency) {
-                true => Ok(adjacency.port),
+                true => Ok(adjacency),
                 false => Err(DropReason::Truncated),
             }
         });
         match sent {
-            Ok(port) => egress.send(port, frame),
+            Ok(way) => self.exit(context.tables, &way, hash).send(frame, egress),
             Err(reason) => egress.drop_frame(reason, frame),
+        }
+    }
+
+    /// An error about no flow that is known: about one of our own encapsulated packets, or the network stack's to understand.
+    fn unrelated<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: F,
+        parsed: &Parsed,
+        hash: u64,
+        egress: &mut impl Egress<F>,
+    ) {
+        if let Some(report) = tunnel_mtu(context, &frame, parsed) {
+            egress.report(report);
+            return egress.drop_frame(DropReason::Consumed, frame);
+        }
+        let key = flow_key(parsed);
+        match check_source(context, &key).ok().and_then(|()| past(context, &key, hash)) {
+            Some(refusal) => self.refuse(context, frame, parsed, refusal, egress),
+            None => egress.drop_frame(DropReason::IcmpUnrelated, frame),
         }
     }
 
     /// The entry of the direction that goes back to the quoted packet's sender, and the quoted packet.
     fn related<F: Frame>(&self, frame: &F, parsed: &Parsed) -> Result<(EntryRef, Parsed), DropReason> {
-        let begin = usize::from(parsed.l4) + ICMP_HEADER;
-        let end = usize::from(parsed.l3) + parsed.ip_total as usize;
-        // The checksum over an error is made anew, so all of it has to be at hand.
-        let quote = frame.head().get(begin..end).ok_or(DropReason::Truncated)?;
-        let quoted = parse_ip(quote, quote.len(), Extent::Quoted).map_err(|_| DropReason::IcmpUnrelated)?;
-        if quoted.family() != parsed.family() {
-            return Err(DropReason::IcmpUnrelated);
-        }
+        let quoted = quoted(frame, parsed)?;
         let words = flow_key(&quoted).reversed().words();
         let table = self.tracker.table();
         let number = table.find(&words, words.hash(table.secret())).ok_or(DropReason::IcmpUnrelated)?;
         Ok((number, quoted))
+    }
+}
+
+/// The packet that an error quotes; its offsets count from its own first byte.
+pub(super) fn quoted<F: Frame>(frame: &F, parsed: &Parsed) -> Result<Parsed, DropReason> {
+    let begin = usize::from(parsed.l4) + ICMP_HEADER;
+    let end = usize::from(parsed.l3) + parsed.ip_total as usize;
+    // The checksum over an error is made anew, so all of it has to be at hand.
+    let quote = frame.head().get(begin..end).ok_or(DropReason::Truncated)?;
+    let quoted = parse_ip(quote, quote.len(), Extent::Quoted).map_err(|_| DropReason::IcmpUnrelated)?;
+    if quoted.family() == parsed.family() { Ok(quoted) } else { Err(DropReason::IcmpUnrelated) }
+}
+
+/// What an error says of the way to another node's tunnel end, if it is about one of our own encapsulated packets.
+fn tunnel_mtu<F: Frame>(context: &Context<'_>, frame: &F, parsed: &Parsed) -> Option<Report> {
+    let quoted = quoted(frame, parsed).ok()?;
+    let (_, remote) = addresses(&quoted);
+    let tables = context.tables;
+    if context.port.role != PortRole::Uplink
+        || !tables.is_own_tunnelled(&quoted)
+        || !tables.tunnels.is_peer(remote)
+    {
+        return None;
+    }
+    let icmp = frame.head().get(usize::from(parsed.l4)..)?;
+    let mtu = match parsed.family() {
+        Family::V4 => {
+            let header = icmpv4::Header::new_checked(icmp).ok()?;
+            let is_too_big = (header.message(), header.code()) == TOO_BIG_V4;
+            header.mtu() & if is_too_big { u16::MAX } else { 0 }
+        }
+        Family::V6 => {
+            let header = icmpv6::Header::new_checked(icmp).ok()?;
+            if header.message() == icmpv6::PACKET_TOO_BIG { header.mtu().min(u16::MAX.into()) as u16 } else { 0 }
+        }
+    };
+    (mtu > 0).then_some(Report::TunnelMtu { remote, mtu })
+}
+
+/// Why a packet is dropped that gets no answer: there is none to an error.
+fn reason_of(refusal: Refusal) -> DropReason {
+    match refusal {
+        Refusal::Drop(reason) | Refusal::Answer(_, reason) => reason,
+        Refusal::Local => DropReason::Consumed,
+        Refusal::Unresolved { .. } => DropReason::NeighbourUnresolved,
+        Refusal::Past(_) => DropReason::IcmpUnrelated,
     }
 }
 
@@ -138,7 +202,7 @@ fn set_addresses(ip: &mut [u8], family: Family, source: Address, destination: Ad
     Some(())
 }
 
-fn decrement_ttl(ip: &mut [u8], family: Family) -> Option<()> {
+pub(super) fn decrement_ttl(ip: &mut [u8], family: Family) -> Option<()> {
     match family {
         Family::V4 => {
             let ip = ip.first_chunk_mut::<20>()?;

@@ -9,9 +9,9 @@ use super::answer::{resize, turn_round};
 use super::run::{Context, Pipeline};
 use super::{Egress, WorkerCounter};
 use crate::port::{DropReason, Frame, Offload};
-use crate::tables::{Address, Route};
+use crate::tables::{Address, PortRole, Route};
 use crate::wire::parse::{Addresses, Parsed};
-use crate::wire::{IpProtocol, arp, ethernet, ipv6, ndisc};
+use crate::wire::{IpProtocol, MacAddr, arp, ethernet, ipv6, ndisc};
 use core::net::Ipv6Addr;
 
 /// All nodes of the link: where advertisements go whose asker has no address yet (RFC 4291, section 2.7.1).
@@ -20,7 +20,6 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 impl Pipeline {
     /// An ARP message.
     pub(super) fn arp<F: Frame>(&mut self, context: &Context<'_>, mut frame: F, egress: &mut impl Egress<F>) {
-        let gateway = context.tables.gateway;
         let outcome = match frame.head_mut().get_mut(ethernet::LEN..).map(arp::HeaderMut::new_checked) {
             Some(Ok(mut message)) => {
                 let header = message.as_header();
@@ -28,7 +27,7 @@ impl Pipeline {
                 match header.operation() {
                     arp::REQUEST if !from_peer => Err(DropReason::SpoofedMac),
                     arp::REQUEST if answers_for(context, header.target_ip().into()) => {
-                        message.make_reply(gateway.mac);
+                        message.make_reply(context.port.own_mac);
                         Ok(())
                     }
                     arp::REQUEST => Err(DropReason::NeighbourForeign),
@@ -77,6 +76,10 @@ impl Pipeline {
 
 /// Whether this router is the way to an address, as seen from the port.
 fn answers_for(context: &Context<'_>, target: Address) -> bool {
+    // On a link that many share the kernel speaks for the node.
+    if context.port.role == PortRole::Uplink && context.port.mac == MacAddr::default() {
+        return false;
+    }
     let gateway = context.tables.gateway;
     if target == gateway.ipv4.into() || target == gateway.ipv6.into() {
         return true;
@@ -111,13 +114,12 @@ fn advertisement<F: Frame>(
     let message = frame.head().get(begin..begin + parsed.l4_len() as usize);
     let header = ndisc::Header::new_checked(message.ok_or(DropReason::Truncated)?, &envelope)
         .map_err(|_| DropReason::NeighbourMalformed)?;
-    let gateway = context.tables.gateway;
     let asker = if source.is_unspecified() { ALL_NODES } else { source };
     match header {
         ndisc::Header::NeighbourSolicitation { target, .. } if answers_for(context, target.into()) => {
             let solicited = if source.is_unspecified() { 0 } else { ndisc::FLAG_SOLICITED };
             let flags = ndisc::FLAG_ROUTER | ndisc::FLAG_OVERRIDE | solicited;
-            let message = ndisc::Fields::NeighbourAdvertisement { target, target_mac: gateway.mac, flags };
+            let message = ndisc::Fields::NeighbourAdvertisement { target, target_mac: context.port.own_mac, flags };
             Ok(Advertisement { message, source: target, destination: asker })
         }
         ndisc::Header::NeighbourSolicitation { .. } => Err(DropReason::NeighbourForeign),

@@ -6,11 +6,12 @@
 
 use super::answer::Answer;
 use super::brief::Brief;
+use super::clamp::clamp;
 use super::forward::apply;
 use super::fragmentation::Fit;
 use super::run::{Context, Pipeline, addresses};
 use super::service::{frontend_key, translate};
-use super::{Egress, WorkerCounter};
+use super::{Egress, Wait, WorkerCounter};
 use crate::conntrack::{Entry, EntryRef, FlowKey, FlowTable, Judgment, Shown};
 use crate::port::{DropReason, Frame, PortId};
 use crate::tables::{Address, Adjacency, AdjacencyId, Backend, PortRole, Route, ServiceId, TableSet};
@@ -25,6 +26,15 @@ pub(super) enum Refusal {
     Answer(Answer, DropReason),
     /// It is for this node itself.
     Local,
+    /// It waits: the MAC address of its next hop is not known yet.
+    Unresolved {
+        /// The uplink behind which the next hop is.
+        port: PortId,
+        /// The next hop.
+        address: Address,
+    },
+    /// It goes on without a flow: of a connection of this node's own network stack that came past the data path.
+    Past(AdjacencyId),
 }
 
 /// What a packet is to the flow that has its key.
@@ -65,8 +75,11 @@ impl Pipeline {
                 }
                 let entry = self.tracker.entry(number);
                 entry.note(&self.tracker.entry(number.peer()), &shown, context.now.ticks());
+                if context.tables.clamp_mss {
+                    clamp(context, &mut frame, &brief, &entry, &self.tracker.entry(number.peer()));
+                }
                 match apply(&mut frame, &brief, &entry, &adjacency) {
-                    true => self.send(frame, &brief, &adjacency, egress),
+                    true => self.send(frame, &brief, (context.tables, &adjacency, hash), egress),
                     false => egress.drop_frame(DropReason::Truncated, frame),
                 }
             }
@@ -85,7 +98,7 @@ impl Pipeline {
     ) -> Result<EntryRef, Refusal> {
         if let Some(number) = self.tracker.table().find(&key.words(), hash) {
             match standing(context, self.tracker.table(), parsed, shown, number) {
-                Standing::Continues => return self.revalidate(context, key, number),
+                Standing::Continues => return self.revalidate(context, key, hash, number),
                 Standing::Anew => self.tracker.remove(number),
                 Standing::Invalid => return Err(Refusal::Drop(DropReason::FlowInvalid)),
                 Standing::Reset => {
@@ -95,9 +108,9 @@ impl Pipeline {
             }
         }
         check_source(context, key)?;
-        may_begin(parsed, shown)?;
+        may_begin(parsed, shown).map_err(|refusal| past(context, key, hash).unwrap_or(refusal))?;
         let target = translate(context, &self.affinity, parsed, key, hash, &mut ())?;
-        self.track(context, key, &target)
+        self.track(context, key, hash, &target)
     }
 
     /// Brings the way out up to date, if the tables have changed since it was found; translation stays.
@@ -105,12 +118,13 @@ impl Pipeline {
         &self,
         context: &Context<'_>,
         key: &FlowKey,
+        hash: u64,
         number: EntryRef,
     ) -> Result<EntryRef, Refusal> {
         let entry = self.tracker.entry(number);
         if entry.epoch() != context.tables.epoch || entry.arrival() != context.arrival {
             check_source(context, key)?;
-            let (id, _) = neighbour(context.tables, entry.rewritten().destination)?;
+            let (id, _) = neighbour(context.tables, entry.rewritten().destination, hash)?;
             entry.reroute(id, context.arrival, context.tables.epoch);
         }
         Ok(number)
@@ -148,6 +162,11 @@ impl Pipeline {
             Refusal::Drop(reason) => egress.drop_frame(reason, frame),
             Refusal::Answer(answer, reason) => self.answer(context, frame, parsed, answer, reason, egress),
             Refusal::Local => self.local(context, frame, parsed, egress),
+            Refusal::Unresolved { port, address } => {
+                let wait = Wait { arrival: context.arrival, port, address, since: context.now };
+                egress.park(&wait, frame);
+            }
+            Refusal::Past(way) => self.past(context, frame, parsed, way, egress),
         }
     }
 
@@ -163,7 +182,7 @@ impl Pipeline {
             match super::answer::echo_reply(&mut frame, parsed, context) {
                 true => {
                     self.counters.add(WorkerCounter::Answers, 1);
-                    egress.send(context.arrival, frame);
+                    self.send_back(context, frame, parsed, egress);
                 }
                 false => egress.drop_frame(DropReason::Truncated, frame),
             }
@@ -293,10 +312,27 @@ pub(super) fn may_begin(parsed: &Parsed, shown: &Shown) -> Result<(), Refusal> {
     }
 }
 
-/// The neighbour on the way to an address.
+/// Of a packet that no flow explains: the way on, if it is between this node's own network stack and the world. The stack
+/// may have a connection that began before the data path did, or that came another way, and knows best what to answer to
+/// what is none.
+pub(super) fn past(context: &Context<'_>, key: &FlowKey, hash: u64) -> Option<Refusal> {
+    let to = context.tables.role_toward(key.destination)?;
+    let between = (context.port.role, to);
+    if !matches!(between, (PortRole::Uplink, PortRole::Host) | (PortRole::Host, PortRole::Uplink)) {
+        return None;
+    }
+    match neighbour(context.tables, key.destination, hash) {
+        Ok((id, _)) => Some(Refusal::Past(id)),
+        Err(Refusal::Unresolved { port, address }) => Some(Refusal::Unresolved { port, address }),
+        Err(_) => None,
+    }
+}
+
+/// The neighbour on the way to an address, of several the one for flows with this hash.
 pub(super) fn neighbour(
     tables: &TableSet,
     destination: Address,
+    hash: u64,
 ) -> Result<(AdjacencyId, Adjacency), Refusal> {
     let unreachable = Refusal::Answer(Answer::HOST_UNREACHABLE, DropReason::NoRoute);
     match tables.routes.lookup(destination) {
@@ -305,8 +341,9 @@ pub(super) fn neighbour(
         _ if destination.is_link_local() && !destination.is_v4() => {
             Err(Refusal::Drop(DropReason::BadAddress))
         }
+        Some(Route::OnLink(port)) => Err(Refusal::Unresolved { port, address: destination }),
         Some(route) => {
-            let id = tables.routes.choose(route, 0).ok_or(unreachable)?;
+            let id = tables.routes.choose(route, hash).ok_or(unreachable)?;
             tables.routes.adjacency(id).map(|to| (id, *to)).ok_or(unreachable)
         }
         None => Err(unreachable),

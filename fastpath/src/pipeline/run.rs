@@ -4,6 +4,7 @@ use super::brief::Brief;
 use super::classify::{Expected, Step, classify, common};
 use super::forward::established;
 use super::rate::RateLimit;
+use super::sort::is_sorted;
 use super::warm::warm;
 use super::{Egress, Nanos, WorkerCounter, WorkerCounters};
 use crate::conntrack::{AffinityTable, EntryRef, FlowTable, FlowView, KeyWords, Tracker};
@@ -116,26 +117,60 @@ impl Pipeline {
             burst.drain(..).for_each(|frame| egress.drop_frame(DropReason::PortGone, frame));
             return;
         };
-        let adjacencies = tables.routes.adjacencies();
-        let context = Context { tables, arrival, port, now, adjacencies };
+        let context = Context { tables, arrival, port, now, adjacencies: tables.routes.adjacencies() };
         self.counters.add(WorkerCounter::Frames, burst.len() as u64);
+        if is_sorted(&context) {
+            self.sort(&context, burst, egress);
+        }
+        self.route(&context, burst, egress);
+    }
+
+    /// Goes on with frames that [waited](Egress::park), all of which arrived by one port. As [`run`](Pipeline::run).
+    pub fn run_again<F: Frame>(
+        &mut self,
+        tables: &TableSet,
+        arrival: PortId,
+        burst: &mut Burst<F>,
+        now: Nanos,
+        egress: &mut impl Egress<F>,
+    ) {
+        match tables.ports.get(arrival) {
+            Some(port) => {
+                let adjacencies = tables.routes.adjacencies();
+                self.route(&Context { tables, arrival, port, now, adjacencies }, burst, egress);
+            }
+            None => burst.drain(..).for_each(|frame| egress.drop_frame(DropReason::PortGone, frame)),
+        }
+    }
+
+    /// Everything but [`sort`](Pipeline::sort).
+    #[inline(always)]
+    fn route<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        burst: &mut Burst<F>,
+        egress: &mut impl Egress<F>,
+    ) {
         let mut slots: Slots = [Slot::EMPTY; BURST];
         let table = Arc::clone(self.tracker.table());
         let flows = table.view();
-        classify_burst(&context, &flows, burst, &mut slots);
+        classify_burst(context, &flows, burst, &mut slots);
         let new = look_up_burst(&flows, &mut slots[..burst.len()]);
         if new > 1 {
             self.tracker.prepare(new as usize);
-            warm(&context, &flows, burst, &slots);
+            warm(context, &flows, burst, &slots);
         }
         let mut established = 0;
         for (mut frame, slot) in burst.drain(..).zip(&slots) {
-            match known(&context, &flows, &mut frame, slot) {
-                Some(port) => {
+            match known(context, &flows, &mut frame, slot) {
+                Some(way) => {
                     established += 1;
-                    egress.send(port, frame);
+                    match way.tunnel {
+                        None => egress.send(way.port, frame),
+                        Some(_) => self.exit(context.tables, way, slot.hash).send(frame, egress),
+                    }
                 }
-                None => self.exception(&context, frame, slot, egress),
+                None => self.exception(context, frame, slot, egress),
             }
         }
         self.counters.add(WorkerCounter::Established, established);
@@ -195,7 +230,7 @@ fn classify_burst<F: Frame>(
     burst: &Burst<F>,
     slots: &mut Slots,
 ) {
-    let expected = Expected::of(context.port, &context.tables.gateway);
+    let expected = Expected::of(context.port);
     burst.iter().take(PREFETCH_AHEAD).for_each(Frame::prefetch);
     for (index, (frame, slot)) in burst.iter().zip(slots).enumerate() {
         if let Some(ahead) = burst.get(index + PREFETCH_AHEAD) {
@@ -208,7 +243,7 @@ fn classify_burst<F: Frame>(
             slot.step = Step::Flow;
             continue;
         }
-        slot.step = classify(frame, context.port, &context.tables.gateway, |parsed| {
+        slot.step = classify(frame, context.port, |parsed| {
             slot.fill(&key_words(parsed), Brief::of(parsed), flows);
         });
     }
@@ -230,14 +265,14 @@ fn look_up_burst(flows: &FlowView<'_>, slots: &mut [Slot]) -> u32 {
     new
 }
 
-/// Forwards a packet of a known flow with a valid verdict; gives the port to send it by.
+/// Forwards a packet of a known flow with a valid verdict; gives the neighbour to send it to.
 #[inline(always)]
-fn known<F: Frame>(
-    context: &Context<'_>,
+fn known<'a, F: Frame>(
+    context: &Context<'a>,
     flows: &FlowView<'_>,
     frame: &mut F,
     slot: &Slot,
-) -> Option<PortId> {
+) -> Option<&'a Adjacency> {
     let guess = slot.guess?;
     let entry = flows.entry(guess);
     let words = if slot.brief.v6 {

@@ -27,8 +27,45 @@ pub(super) struct Target {
     pub(super) binds: Option<Backend>,
 }
 
-/// Chooses an endpoint, when the destination is a service's.
+/// What becomes of the 5-tuple of a flow that begins: an endpoint in place of a service's address, and the node's address in
+/// place of a pod's that leaves the cluster.
 pub(super) fn translate(
+    context: &Context<'_>,
+    affinity: &AffinityTable,
+    parsed: &Parsed,
+    key: &FlowKey,
+    hash: u64,
+    notes: &mut impl Notes,
+) -> Result<Target, Refusal> {
+    let mut target = serve(context, affinity, parsed, key, hash, notes)?;
+    if let Some(address) = outgoing(context, &target) {
+        notes.note(TraceStep::LeavesCluster { address });
+        target.rewritten.source = address;
+        let has_ports = matches!(
+            parsed.kind,
+            L4Kind::Tcp | L4Kind::Udp | L4Kind::Sctp | L4Kind::IcmpEcho(_)
+        );
+        // What has no ports is told apart by addresses alone.
+        target.masqueraded = has_ports;
+    }
+    Ok(target)
+}
+
+/// The node's address, if a pod's connection leaves the cluster under it.
+fn outgoing(context: &Context<'_>, target: &Target) -> Option<Address> {
+    let masquerade = &context.tables.masquerade;
+    let outgoing = masquerade.outgoing.as_ref()?;
+    let (source, destination) = (target.rewritten.source, target.rewritten.destination);
+    let leaves = context.port.role == PortRole::Pod
+        && !target.masqueraded
+        && outgoing.applies(source, destination)
+        && context.tables.role_toward(destination) == Some(PortRole::Uplink);
+    let (ipv4, ipv6) = (masquerade.ipv4.map(Address::from), masquerade.ipv6.map(Address::from));
+    (if source.is_v4() { ipv4 } else { ipv6 }).filter(|_| leaves)
+}
+
+/// Chooses an endpoint, when the destination is a service's.
+fn serve(
     context: &Context<'_>,
     affinity: &AffinityTable,
     parsed: &Parsed,
@@ -103,16 +140,10 @@ fn toward(key: &FlowKey, backend: &Backend, frontend: &Frontend) -> Target {
 /// The node's address, or what stands for it toward the node itself.
 fn masquerade_address(tables: &TableSet, key: &FlowKey, backend: &Backend) -> Address {
     let is_v4 = key.source.is_v4();
-    match leads_to_host(tables, backend.address) {
+    match tables.leads_to_host(backend.address) {
         true => tables.masquerade.address_toward_host(is_v4, &tables.gateway, &tables.routes),
         false => tables.masquerade.address(is_v4, &tables.gateway),
     }
-}
-
-/// Whether an address is one of this node's that its own network stack has.
-fn leads_to_host(tables: &TableSet, address: Address) -> bool {
-    let port = tables.routes.port_toward(address).and_then(|port| tables.ports.get(port));
-    port.is_some_and(|port| port.role == PortRole::Host)
 }
 
 /// Nobody serves this: the sender learns it at once.

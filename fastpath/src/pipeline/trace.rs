@@ -8,9 +8,12 @@ use super::answer::Answer;
 use super::resolve::{Refusal, Standing, check_source, flow_key, may_begin, neighbour, standing};
 use super::run::Context;
 use super::service::translate;
+use super::track::check_transit;
 use crate::conntrack::{AffinityTable, EntryRef, FlowKey, FlowState, FlowTable, Shown};
 use crate::port::{DropReason, PortId};
-use crate::tables::{Address, Adjacency, Backend, FrontendKind, Origin, ServiceId, TableSet};
+use crate::tables::{
+    Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, TableSet, Tunnel,
+};
 use crate::wire::icmp_error::Problem;
 use crate::wire::parse::{Addresses, IcmpEcho, L4Kind, Parsed};
 use crate::wire::{IpProtocol, ethernet};
@@ -91,6 +94,22 @@ pub enum TraceStep {
         /// Whether it is a pod that reaches itself.
         hairpin: bool,
     },
+    /// The connection leaves the cluster: its source becomes this node's address, with a port that is chosen when the flow
+    /// is made.
+    LeavesCluster {
+        /// The address.
+        address: Address,
+    },
+    /// There are several ways out, one of which the connection's hash chooses.
+    Spread {
+        /// How many.
+        ways: usize,
+    },
+    /// The way out is a tunnel to another node.
+    Tunnel {
+        /// That tunnel.
+        tunnel: Tunnel,
+    },
     /// The way out.
     Route {
         /// The address that the way leads to.
@@ -109,6 +128,13 @@ pub enum TraceEnd {
         port: PortId,
         /// The 5-tuple that it leaves with. Of a new masqueraded flow, the source port is not known yet.
         rewritten: FlowKey,
+    },
+    /// It waits until the MAC address of its next hop is found.
+    Waits {
+        /// The uplink behind which the next hop is.
+        port: PortId,
+        /// The next hop.
+        address: Address,
     },
     /// It is for this node itself, which answers pings and nothing else.
     Local,
@@ -192,14 +218,16 @@ fn walk(
             check_source(context, &key)?;
             steps.note(TraceStep::SourceOwned);
             may_begin(&parsed, &Shown::opening(parsed.protocol))?;
-            let rewritten = translate(context, affinity, &parsed, &key, hash, steps)?.rewritten;
-            neighbour(context.tables, rewritten.destination)?;
+            let target = translate(context, affinity, &parsed, &key, hash, steps)?;
+            let (_, way) = neighbour(context.tables, target.rewritten.destination, hash)?;
+            check_transit(context, &target, way.port)?;
             // A flow is made only if its replies find back.
-            neighbour(context.tables, key.source)?;
-            rewritten
+            neighbour(context.tables, key.source, hash)?;
+            target.rewritten
         }
     };
-    let (_, way) = neighbour(context.tables, rewritten.destination)?;
+    let (_, way) = neighbour(context.tables, rewritten.destination, hash)?;
+    note_way(context.tables, rewritten.destination, &way, steps);
     steps.note(TraceStep::Route { destination: rewritten.destination, neighbour: way });
     if parsed.ttl <= 1 {
         return Err(Refusal::Answer(Answer::TIME_EXCEEDED, DropReason::TtlExceeded));
@@ -208,6 +236,16 @@ fn walk(
         return Err(Refusal::Answer(Answer::too_big(way.mtu), DropReason::TooBig));
     }
     Ok(TraceEnd::Sent { port: way.port, rewritten })
+}
+
+/// Notes how a way out was chosen, and what kind it is.
+fn note_way(tables: &TableSet, destination: Address, way: &Adjacency, steps: &mut Vec<TraceStep>) {
+    if let Some(Route::Spread(group)) = tables.routes.lookup(destination) {
+        steps.note(TraceStep::Spread { ways: tables.routes.group(group).map_or(0, <[_]>::len) });
+    }
+    if let Some(tunnel) = way.tunnel.and_then(|id| tables.tunnels.get(id)) {
+        steps.note(TraceStep::Tunnel { tunnel: *tunnel });
+    }
 }
 
 /// Whether the packet continues a known flow; notes which.
@@ -281,6 +319,9 @@ impl From<Refusal> for TraceEnd {
             Refusal::Answer(Answer::Reset, reason) => TraceEnd::Reset(reason),
             Refusal::Answer(Answer::Icmp(problem), reason) => TraceEnd::Icmp(problem, reason),
             Refusal::Local => TraceEnd::Local,
+            Refusal::Unresolved { port, address } => TraceEnd::Waits { port, address },
+            // A packet that is traced begins a flow: it never needs to go on without one.
+            Refusal::Past(_) => TraceEnd::Dropped(DropReason::FlowInvalid),
         }
     }
 }

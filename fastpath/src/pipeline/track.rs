@@ -4,8 +4,8 @@ use super::resolve::{Refusal, neighbour};
 use super::run::{Context, Pipeline};
 use super::service::Target;
 use crate::conntrack::{EntryFlags, EntryRef, FlowKey, NewFlow, NotTracked, Verdict};
-use crate::port::DropReason;
-use crate::tables::SourcePorts;
+use crate::port::{DropReason, PortId};
+use crate::tables::{PortRole, Route, ServiceId, SourcePorts};
 use crate::wire::IpProtocol;
 
 /// How many source ports are tried for a flow.
@@ -19,11 +19,15 @@ impl Pipeline {
         &mut self,
         context: &Context<'_>,
         key: &FlowKey,
+        hash: u64,
         target: &Target,
     ) -> Result<EntryRef, Refusal> {
         let tables = context.tables;
-        let (forward, out) = neighbour(tables, target.rewritten.destination)?;
-        let (back, _) = neighbour(tables, key.source)?;
+        let (forward, out) = neighbour(tables, target.rewritten.destination, hash)?;
+        check_transit(context, target, out.port)?;
+        let (mut back, _) = neighbour(tables, key.source, hash)?;
+        let back_route = tables.routes.lookup(key.source);
+        let back_spreads = matches!(back_route, Some(Route::Spread(_)));
         let verdict = |rewritten, adjacency, arrival| Verdict {
             rewritten,
             adjacency,
@@ -38,6 +42,11 @@ impl Pipeline {
         for _ in 0..ATTEMPTS {
             if searching && !self.next_source_port(ports, &mut rewritten) {
                 continue;
+            }
+            if back_spreads {
+                // Replies are spread by their own hash, as they will be when their way is looked up again.
+                let reply = rewritten.reversed().words().hash(self.tracker.table().secret());
+                back = back_route.and_then(|route| tables.routes.choose(route, reply)).unwrap_or(back);
             }
             let flow = NewFlow {
                 key: *key,
@@ -75,5 +84,15 @@ impl Pipeline {
         // A look costs less than an insertion that fails.
         let reply = key.reversed().words();
         table.find(&reply, reply.hash(table.secret())).is_none()
+    }
+}
+
+/// What comes by an uplink leaves by it again only for a service: this node is no router for others, and two nodes that
+/// took each other for the way to somewhere would send a packet to and fro until its TTL ends.
+pub(super) fn check_transit(context: &Context<'_>, target: &Target, out: PortId) -> Result<(), Refusal> {
+    let returns = context.port.role == PortRole::Uplink && out == context.arrival;
+    match returns && target.service == ServiceId::NONE {
+        true => Err(Refusal::Drop(DropReason::Transit)),
+        false => Ok(()),
     }
 }

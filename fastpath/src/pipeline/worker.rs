@@ -1,6 +1,7 @@
 //! One worker: it polls the queues that it owns, runs the pipeline, and sends bursts out.
 
 mod mail;
+mod parking;
 mod queues;
 mod shaping;
 #[cfg(all(test, not(loom)))]
@@ -16,6 +17,7 @@ use crate::sync::atomics::Arc;
 use crate::sync::{Reader, Snapshot};
 use crate::tables::TableSet;
 use queues::Queues;
+use rtrb::{Consumer, Producer};
 
 /// Every so many polls also the queues that carried nothing are flushed.
 const IDLE_FLUSH_POLLS: u64 = 64;
@@ -49,7 +51,8 @@ pub struct Worker<F> {
     queues: Queues<F>,
     tables: Arc<Snapshot<TableSet>>,
     reader: Reader,
-    mailbox: Mailbox<F>,
+    commands: Consumer<Command<F>>,
+    replies: Producer<Reply<F>>,
     counters: Arc<WorkerCounters>,
     rx: Burst<F>,
     polls: u64,
@@ -62,10 +65,11 @@ impl<F: Frame> Worker<F> {
         Worker {
             id: parts.id,
             pipeline: Pipeline::new(parts.flows, parts.affinity, Arc::clone(&parts.counters), parts.seed),
-            queues: Queues::new(parts.handover, Arc::clone(&parts.counters)),
+            queues: Queues::new(parts.handover, parts.mailbox.reports, Arc::clone(&parts.counters)),
             tables: parts.tables,
             reader: parts.reader,
-            mailbox: parts.mailbox,
+            commands: parts.mailbox.commands,
+            replies: parts.mailbox.replies,
             counters: parts.counters,
             rx: Burst::new(),
             polls: 0,
@@ -86,6 +90,9 @@ impl<F: Frame> Worker<F> {
             let tables = self.tables.read(&self.reader);
             self.pipeline.run(tables, port, &mut self.rx, now, &mut self.queues);
         }
+        if self.queues.has_parked() {
+            frames += self.go_on_with_parked(now);
+        }
         self.polls += 1;
         self.queues.flush(self.polls.is_multiple_of(IDLE_FLUSH_POLLS), now);
         self.reader.quiesce();
@@ -99,7 +106,7 @@ impl<F: Frame> Worker<F> {
     /// Prepares to sleep: true when nothing waits, all queues will wake their descriptors, and nobody waits for
     /// this worker's quiescence.
     pub fn arm(&mut self) -> bool {
-        let idle = self.mailbox.commands.is_empty() && self.queues.arm();
+        let idle = self.commands.is_empty() && self.queues.arm();
         if idle {
             self.reader.offline();
             self.counters.add(WorkerCounter::Sleeps, 1);
@@ -134,8 +141,20 @@ impl<F: Frame> Worker<F> {
         self.stopped
     }
 
+    /// Sends on what waited for a neighbour that is known by now.
+    #[cold]
+    fn go_on_with_parked(&mut self, now: Nanos) -> usize {
+        let mut frames = 0;
+        let tables = self.tables.read(&self.reader);
+        while let Some(port) = self.queues.unpark(tables, now, &mut self.rx) {
+            frames += self.rx.len();
+            self.pipeline.run_again(tables, port, &mut self.rx, now, &mut self.queues);
+        }
+        frames
+    }
+
     fn read_mail(&mut self) {
-        while let Ok(command) = self.mailbox.commands.peek() {
+        while let Ok(command) = self.commands.peek() {
             // It stays in the ring until there is room for its answers.
             let answers = match command {
                 Command::Stop => self.queues.ports().len() + 1,
@@ -145,10 +164,10 @@ impl<F: Frame> Worker<F> {
                 | Command::Owner { .. }
                 | Command::Forget { .. } => 0,
             };
-            if self.mailbox.replies.slots() < answers {
+            if self.replies.slots() < answers {
                 return;
             }
-            let Ok(command) = self.mailbox.commands.pop() else { return };
+            let Ok(command) = self.commands.pop() else { return };
             match command {
                 Command::Attach { port, queue, counters, limits } => {
                     self.queues.attach(port, queue, counters, limits);
@@ -178,6 +197,6 @@ impl<F: Frame> Worker<F> {
 
     fn answer(&mut self, reply: Reply<F>) {
         // There is room: `read_mail` looked for it before it took the command.
-        let _ = self.mailbox.replies.push(reply);
+        let _ = self.replies.push(reply);
     }
 }

@@ -47,7 +47,9 @@ drop_reasons! {
     SpoofedAddress = "spoofed_address": "The source IP address is not one of the port's.",
     BadAddress = "bad_address": "A source or destination address that must never be routed.",
     Multicast = "multicast": "Multicast and broadcast are not forwarded.",
+    OwnFrame = "own_frame": "One of this node's own frames, come back by the uplink.",
     // Neighbours.
+    NeighbourUnresolved = "neighbour_unresolved": "The next hop's MAC address was not found in time.",
     NeighbourForeign = "neighbour_foreign": "An ARP or neighbour discovery message that is not for this router.",
     NeighbourMalformed = "neighbour_malformed": "A malformed ARP or neighbour discovery message.",
     // Routing and services.
@@ -60,6 +62,14 @@ drop_reasons! {
     PortGone = "port_gone": "The port that the frame was to leave by is gone.",
     TooBig = "too_big": "Larger than the MTU of the way out.",
     FragmentWithoutFirst = "fragment_without_first": "A fragment whose datagram's first fragment was not seen.",
+    Transit = "transit": "Came by an uplink and would leave by it again: not this node's to route.",
+    // Tunnels.
+    TunnelPeer = "tunnel_peer": "An encapsulated packet from an address that is no node's.",
+    TunnelHeader = "tunnel_header": "A malformed UDP or VXLAN header, or a cut-off frame behind it.",
+    TunnelVni = "tunnel_vni": "An encapsulated packet of another network (VNI).",
+    TunnelChecksum = "tunnel_checksum": "The UDP checksum of an encapsulated packet is wrong.",
+    TunnelEcn = "tunnel_ecn": "Congestion was met by a packet in a tunnel whose sender cannot be told (RFC 6040).",
+    TunnelFragment = "tunnel_fragment": "A fragment of an encapsulated packet: they are sent whole or not at all.",
     // Flows.
     FlowTableFull = "flow_table_full": "No room for another flow.",
     NoSourcePort = "no_source_port": "No source port was found that tells the replies from those of another flow.",

@@ -44,6 +44,10 @@ pub trait Frame: Sized + Send {
     /// head.
     fn complete_checksum(&mut self) -> bool;
 
+    /// The internet checksum's sum over `len` bytes from byte `from` on, over all segments, folded and not complemented, in
+    /// network order. Nothing when the frame is shorter.
+    fn sum(&self, from: usize, len: usize) -> Option<u16>;
+
     /// Asks the CPU for the head's first line, ahead of [`head`](Frame::head). A hint: may do nothing.
     fn prefetch(&self) {}
 }

@@ -92,7 +92,7 @@ pub struct PortLimits {
 /// Bytes that a frame takes on a link: those of all segments that it stands for.
 pub fn bytes_on_link<F: Frame>(frame: &F) -> u64 {
     let bytes = frame.total_len() as u64;
-    let Offload { checksum: Checksum::Partial { start, .. }, gso: Some(Gso { kind, size }) } =
+    let Offload { checksum: Checksum::Partial { start, .. }, gso: Some(Gso { kind, size }), .. } =
         frame.offload()
     else {
         return bytes;
@@ -169,7 +169,7 @@ mod tests {
             let mut frame = BufferFrame::new(&bytes);
             assert_eq!(bytes_on_link(&frame), bytes.len() as u64);
             let checksum = Checksum::Partial { start: start as u16, offset: 6 };
-            frame.set_offload(Offload { checksum, gso: Some(Gso { kind, size: 1_400 }) });
+            frame.set_offload(Offload { checksum, gso: Some(Gso { kind, size: 1_400 }), outer: 0 });
             assert_eq!(bytes_on_link(&frame), (11 * headers + 10 * 1_400 + 1) as u64, "{kind:?}");
         }
     }

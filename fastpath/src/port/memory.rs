@@ -106,6 +106,11 @@ impl Frame for BufferFrame {
         Some(BufferFrame::new(&[headers, part].concat()))
     }
 
+    fn sum(&self, from: usize, len: usize) -> Option<u16> {
+        let bytes = self.head().get(from..from.checked_add(len)?)?;
+        Some(u16::from_be_bytes(Sum::of(bytes).partial()))
+    }
+
     fn complete_checksum(&mut self) -> bool {
         let Checksum::Partial { start, offset } = self.offload().checksum else { return true };
         self.set_offload(Offload::NONE);

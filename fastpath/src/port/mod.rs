@@ -1,5 +1,6 @@
 //! Frames, and what gives and takes bursts of them.
 
+mod claim;
 mod counters;
 mod drops;
 mod frame;
@@ -8,6 +9,7 @@ mod memory;
 mod offload;
 mod queue;
 
+pub use claim::{Claim, ClaimChanges};
 pub use counters::{PortCounters, PortTotals};
 pub use drops::{DROP_REASONS, DropReason};
 pub use frame::Frame;

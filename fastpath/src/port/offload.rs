@@ -12,11 +12,16 @@ pub struct Offload {
     pub checksum: Checksum,
     /// Set when the frame is one large segment that is to be cut.
     pub gso: Option<Gso>,
+    /// Bytes of headers before an inner frame, when this is an encapsulated one that is not finished; else 0. `checksum`
+    /// and `gso` are about the inner frame (offsets count from the outer one's start). Still to be done, besides: when it
+    /// is cut, lengths and identification of the outer headers of each piece; and the outer UDP checksum, of which
+    /// the field holds the pseudo-header's sum, or 0 if there is to be none.
+    pub outer: u16,
 }
 
 impl Offload {
     /// Nothing to be done: the frame is on the wire's terms.
-    pub const NONE: Offload = Offload { checksum: Checksum::Complete, gso: None };
+    pub const NONE: Offload = Offload { checksum: Checksum::Complete, gso: None, outer: 0 };
 }
 
 /// State of the layer 4 checksum.

@@ -7,6 +7,7 @@
 mod address;
 mod address_set;
 mod backends;
+mod claims;
 mod maglev;
 mod masquerade;
 mod origin;
@@ -25,7 +26,7 @@ pub use maglev::{MaglevError, MaglevTable};
 pub use masquerade::{Masquerade, Outgoing, SourcePorts};
 pub use origin::Origin;
 pub use ports::{Gateway, PortInfo, PortRole, PortTable};
-pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteTable};
+pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteChange, RouteTable};
 pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
 pub use shared_map::{Change, SharedMap};
 pub use tunnels::{Tunnel, TunnelId, TunnelTable, VXLAN_PORT, Vni, Vtep};
@@ -57,6 +58,8 @@ pub struct TableSet {
     pub masquerade: Masquerade,
     /// Whether a TCP connection to an endpoint that no longer serves is reset at its next packet, not left to die.
     pub reset_vanished: bool,
+    /// Whether TCP connections are made to announce no larger segments than their way takes whole.
+    pub clamp_mss: bool,
 }
 
 impl TableSet {
@@ -73,6 +76,7 @@ impl TableSet {
             pod_ranges: Arc::default(),
             masquerade: Masquerade::default(),
             reset_vanished: false,
+            clamp_mss: false,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Address, SharedMap, TunnelId};
 use crate::port::PortId;
 use crate::wire::ethernet::MacAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use prefix_trie::{Prefix, PrefixMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -44,6 +44,17 @@ pub enum Route {
     OnLink(PortId),
     /// To this node itself: it answers pings to the address.
     Local,
+}
+
+/// A route of one of two versions of a table, or of both; they may be equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteChange {
+    /// What it leads to.
+    pub prefix: IpNet,
+    /// The route in the earlier version.
+    pub before: Option<Route>,
+    /// The route now.
+    pub now: Option<Route>,
 }
 
 /// Routes to hosts and prefixes of both families, and the adjacencies that they name.
@@ -164,6 +175,22 @@ impl RouteTable {
         Arc::make_mut(&mut self.groups).get_mut(id.0 as usize)?.take()
     }
 
+    /// Groups by number.
+    pub fn groups(&self) -> &[Option<Box<[AdjacencyId]>>] {
+        &self.groups
+    }
+
+    /// Routes that came, went or may have changed since an earlier version of this table. What both share is not looked at;
+    /// a change to a prefix has all prefixes of its family looked at, one to a host some of the hosts.
+    pub fn changes_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = RouteChange> + 'a {
+        let hosts = self.hosts.changes_since(&earlier.hosts).map(|change| RouteChange {
+            prefix: change.key.to_ip().into(),
+            before: change.before.copied(),
+            now: change.now.copied(),
+        });
+        hosts.chain(prefix_changes(&self.v4, &earlier.v4)).chain(prefix_changes(&self.v6, &earlier.v6))
+    }
+
     /// Routes to single hosts and to prefixes.
     pub fn len(&self) -> usize {
         self.hosts.len() + self.v4.len() + self.v6.len()
@@ -173,6 +200,18 @@ impl RouteTable {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn prefix_changes<'a, P: Prefix + Copy + Into<IpNet>>(
+    now: &'a Arc<PrefixMap<P, Route>>,
+    earlier: &'a Arc<PrefixMap<P, Route>>,
+) -> impl Iterator<Item = RouteChange> + 'a {
+    let differ = !Arc::ptr_eq(now, earlier);
+    let gone = earlier.iter().filter(|(prefix, _)| now.get(prefix).is_none());
+    let gone = gone.map(|(prefix, &route)| (prefix, Some(route), None));
+    let there = now.iter().map(|(prefix, &route)| (prefix, earlier.get(&prefix).copied(), Some(route)));
+    let all = differ.then(|| gone.chain(there)).into_iter().flatten();
+    all.map(|(prefix, before, now)| RouteChange { prefix: prefix.into(), before, now })
 }
 
 /// Puts something into the first free place; gives its position.

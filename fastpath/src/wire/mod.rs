@@ -24,6 +24,7 @@ pub mod tcp;
 pub mod tcp_reset;
 pub mod udp;
 pub mod vlan;
+pub mod vxlan;
 
 mod error;
 mod protocol;

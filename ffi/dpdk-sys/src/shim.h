@@ -17,6 +17,7 @@
 #include <rte_vhost.h>
 
 /* Flags whose macros contain casts and sums, as constants that a binding generator evaluates. */
+static const uint64_t MILLRACE_TX_TUNNEL_VXLAN = RTE_MBUF_F_TX_TUNNEL_VXLAN;
 static const uint64_t MILLRACE_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
 static const uint64_t MILLRACE_TX_UDP_SEG = RTE_MBUF_F_TX_UDP_SEG;
 static const uint64_t MILLRACE_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;

@@ -1,8 +1,12 @@
 //! The offload state in DPDK's flags and lengths.
 
-use super::{ETHERNET, Mbuf, TCP_CHECKSUM, UDP_CHECKSUM};
+use super::{ETHERNET, Mbuf, TCP_CHECKSUM, TX_TUNNEL, UDP_CHECKSUM};
+use crate::checksum;
 use dpdk_sys as sys;
 use millrace_fastpath::port::{Checksum, Frame, Gso, GsoKind, Offload};
+
+/// Bytes of an outer UDP header and VXLAN's: DPDK counts them as part of the inner layer 2.
+const UDP_AND_VXLAN: u16 = 16;
 
 impl Mbuf {
     /// Bytes before the layer 3 and layer 4 headers and of the latter, as far as the offload state tells.
@@ -14,6 +18,7 @@ impl Mbuf {
             l3: (packed >> 7 & 0x1ff) as u16,
             l4: (packed >> 16 & 0xff) as u16,
             segment: (packed >> 24 & 0xffff) as u16,
+            outer: (packed >> 40 & 0x1ff) as u16 + (packed >> 49 & 0x7f) as u16,
         }
     }
 
@@ -35,9 +40,37 @@ impl Mbuf {
         fits && plain && (!tcp || head.len() >= l3 + usize::from(lengths.l3) + 20)
     }
 
+    /// Notes that the frame is encapsulated, and what is left to be done to it and to the frame inside.
+    #[cold]
+    pub(super) fn encode_tunnelled(&mut self, offload: &Offload) {
+        let outer = offload.outer;
+        if let Checksum::Partial { start, offset } = offload.checksum
+            && !self.encode_partial_behind(outer, start, offset, offload.gso)
+        {
+            checksum::complete(self, start, offset);
+        }
+        let outer_l3 = u64::from(outer.saturating_sub(ETHERNET + UDP_AND_VXLAN));
+        let raw = self.raw_mut();
+        if !matches!(offload.checksum, Checksum::Partial { .. }) {
+            raw.__bindgen_anon_3.tx_offload = 0;
+        }
+        raw.ol_flags |= TX_TUNNEL;
+        // SAFETY: all of the union's views are plain numbers, always initialised.
+        let lengths = unsafe { raw.__bindgen_anon_3.tx_offload };
+        let inner = lengths & ((1 << 40) - 1);
+        raw.__bindgen_anon_3.tx_offload = inner | outer_l3 << 40 | u64::from(ETHERNET) << 49;
+    }
+
     pub(super) fn encode_partial(&mut self, start: u16, offset: u16, gso: Option<Gso>) -> bool {
-        let (l2, l3) = (ETHERNET, start.saturating_sub(ETHERNET));
-        let (ip, l4) = (self.head().get(usize::from(l2)), self.head().get(usize::from(start) + 12));
+        self.encode_partial_behind(0, start, offset, gso)
+    }
+
+    /// `outer`: bytes before the frame that this is about.
+    fn encode_partial_behind(&mut self, outer: u16, start: u16, offset: u16, gso: Option<Gso>) -> bool {
+        let before = outer + ETHERNET;
+        let l2 = if outer == 0 { ETHERNET } else { UDP_AND_VXLAN + ETHERNET };
+        let l3 = start.saturating_sub(before);
+        let (ip, l4) = (self.head().get(usize::from(before)), self.head().get(usize::from(start) + 12));
         let family = match (gso.map(|gso| gso.kind), ip.map(|byte| byte >> 4)) {
             (Some(GsoKind::TcpV4), _) | (_, Some(4)) => sys::MILLRACE_TX_IPV4,
             (Some(GsoKind::TcpV6), _) | (_, Some(6)) => sys::MILLRACE_TX_IPV6,
@@ -69,7 +102,9 @@ impl Mbuf {
     #[cold]
     pub(super) fn decode(&self, flags: u64) -> Offload {
         let lengths = self.lengths();
-        let start = lengths.l2 + lengths.l3;
+        let is_tunnelled = flags & TX_TUNNEL != 0;
+        let start = lengths.l2 + lengths.l3 + if is_tunnelled { lengths.outer } else { 0 };
+        let outer = if is_tunnelled { lengths.outer + UDP_AND_VXLAN } else { 0 };
         let kind = if flags & sys::MILLRACE_TX_TCP_SEG != 0 {
             Some(if flags & sys::MILLRACE_TX_IPV4 != 0 { GsoKind::TcpV4 } else { GsoKind::TcpV6 })
         } else if flags & sys::MILLRACE_TX_UDP_SEG != 0 {
@@ -90,7 +125,7 @@ impl Mbuf {
             }
             None => Checksum::Complete,
         };
-        Offload { checksum, gso }
+        Offload { checksum, gso, outer }
     }
 }
 
@@ -101,4 +136,6 @@ pub(crate) struct HeaderLengths {
     pub(crate) l3: u16,
     pub(crate) l4: u16,
     pub(crate) segment: u16,
+    /// Outer layer 2 and 3.
+    pub(crate) outer: u16,
 }

@@ -62,7 +62,7 @@ pub fn decode(header: &[u8; HEADER_LEN], head: usize) -> Result<Offload, HeaderE
         Checksum::Complete
     };
     if gso_type == GSO_NONE {
-        return Ok(Offload { checksum, gso: None });
+        return Ok(Offload { checksum, gso: None, outer: 0 });
     }
     let kind = match gso_type {
         GSO_TCPV4 => GsoKind::TcpV4,
@@ -78,7 +78,7 @@ pub fn decode(header: &[u8; HEADER_LEN], head: usize) -> Result<Offload, HeaderE
     if !matches!(checksum, Checksum::Partial { offset, .. } if offset == wanted) {
         return Err(HeaderError::GsoChecksum(gso_type));
     }
-    Ok(Offload { checksum, gso: Some(Gso { kind, size }) })
+    Ok(Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 })
 }
 
 fn partial(start: u16, offset: u16, head: usize) -> Result<Checksum, HeaderError> {
@@ -138,10 +138,10 @@ mod tests {
     fn offloads() -> impl Strategy<Value = Offload> {
         let partial = |offset| (34u16..512).prop_map(move |start| Checksum::Partial { start, offset });
         let (tcp, udp) = (partial(TCP_CHECKSUM), partial(UDP_CHECKSUM));
-        let whole = |checksum| Offload { checksum, gso: None };
+        let whole = |checksum| Offload { checksum, gso: None, outer: 0 };
         let cut = |kinds: Vec<GsoKind>, checksum| {
             (proptest::sample::select(kinds), 1u16.., checksum)
-                .prop_map(|(kind, size, checksum)| Offload { checksum, gso: Some(Gso { kind, size }) })
+                .prop_map(|(kind, size, checksum)| Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 })
         };
         prop_oneof![
             Just(Offload::NONE),

@@ -1,11 +1,13 @@
 //! The control thread's side of an AF_XDP port.
 
 use super::config::XdpMode;
+use super::error::XdpError;
 use super::handle::SharedSocket;
 use super::program::Steering;
 use crate::device::{Device, Link};
 use crate::interface::Probe;
-use millrace_fastpath::port::PortCounters;
+use millrace_fastpath::port::{ClaimChanges, PortCounters};
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::sync::Arc;
 
 /// An AF_XDP port without its queues. When it is dropped, the interface is the kernel's again.
@@ -43,6 +45,19 @@ impl Device for XdpDevice {
             }
             Ok(_) => Link::Up,
         }
+    }
+
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        changes.released.iter().try_for_each(|claim| self.steering.release(claim))?;
+        changes.claimed.iter().try_for_each(|claim| self.steering.claim(claim))
+    }
+
+    fn mac(&self) -> Option<MacAddr> {
+        self.probe.mac(&self.interface).ok().flatten()
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        self.probe.mtu(&self.interface).ok().and_then(|mtu| u16::try_from(mtu).ok())
     }
 
     fn details(&self) -> Vec<(&'static str, String)> {

@@ -1,5 +1,7 @@
 //! What can go wrong with an AF_XDP port.
 
+use aya::maps::MapError;
+use millrace_fastpath::port::Claim;
 use std::fmt;
 use std::io;
 use thiserror::Error;
@@ -24,6 +26,28 @@ pub enum XdpError {
         queues: u32,
         /// The most that the XDP program's map holds.
         most: u32,
+    },
+    /// An uplink that does not receive on all queues of its NIC would miss packets that it claims, and one that wants more
+    /// than there are cannot have them.
+    #[error(
+        "af-xdp {interface}: it receives on {has} queues, {queues} are configured: set `queues: {has}`, or give the NIC as \
+         many (`ethtool -L {interface} combined {queues}`)"
+    )]
+    UplinkQueues {
+        /// The interface.
+        interface: String,
+        /// Queues that the interface receives on.
+        has: u32,
+        /// Queues asked for.
+        queues: u32,
+    },
+    /// Native XDP on a bond runs on its members, and packets that a member receives never reach a socket of the bond.
+    #[error("af-xdp {interface}: a {driver} has no native mode of its own: use `mode: auto` or `generic`")]
+    NoNativeMode {
+        /// The interface.
+        interface: String,
+        /// Its driver: `bonding` or `team`.
+        driver: String,
     },
     /// A ring's size is not a power of two that the kernel accepts.
     #[error("af-xdp {interface}: a ring of {slots} slots is not possible: a power of two from 8 to 32768")]
@@ -55,6 +79,16 @@ pub enum XdpError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A claim could not be made or released.
+    #[error("af-xdp {interface}: claim on {claim}: {reason}")]
+    Claim {
+        /// The interface.
+        interface: String,
+        /// The claim.
+        claim: Claim,
+        /// Why not.
+        reason: ClaimError,
+    },
     /// The XDP program could not be loaded or attached, or its maps could not be changed.
     #[error("af-xdp {interface}: {step}: {reason}")]
     Program {
@@ -65,6 +99,35 @@ pub enum XdpError {
         /// The answer of the kernel or the verifier, down to its first cause.
         reason: String,
     },
+}
+
+/// Why a claim cannot be.
+#[derive(Debug, Error)]
+pub enum ClaimError {
+    /// The port was opened to take everything.
+    #[error("the port takes everything")]
+    TakesEverything,
+    /// Another claim says the opposite; it has to be released first.
+    #[error("it contradicts the claim on {0}")]
+    Contradicts(Claim),
+    /// The first port is above the last.
+    #[error("its first port is above its last")]
+    NoPorts,
+    /// The XDP program's map is full.
+    #[error("its map is full: {most} entries")]
+    Full {
+        /// Entries that the map has.
+        most: u32,
+    },
+    /// The kernel's answer.
+    #[error("{}", chain(&**.0))]
+    Kernel(Box<MapError>),
+}
+
+impl From<MapError> for ClaimError {
+    fn from(error: MapError) -> Self {
+        ClaimError::Kernel(Box::new(error))
+    }
 }
 
 /// One step of opening a port.
@@ -84,10 +147,10 @@ pub enum Step {
     LoadProgram,
     /// Attaching the XDP program to the interface.
     AttachProgram,
-    /// Entering a socket, a prefix or a port into a map.
+    /// Entering a socket into a map.
     Enter,
-    /// Removing one from a map.
-    Remove,
+    /// Running the program on a frame that did not arrive.
+    TryProgram,
 }
 
 impl fmt::Display for Step {
@@ -101,7 +164,7 @@ impl fmt::Display for Step {
             Step::LoadProgram => "loading the XDP program (CAP_BPF and CAP_NET_ADMIN?)",
             Step::AttachProgram => "attaching the XDP program (is another one there?)",
             Step::Enter => "adding to the XDP program's map",
-            Step::Remove => "removing from the XDP program's map",
+            Step::TryProgram => "trying the XDP program",
         })
     }
 }

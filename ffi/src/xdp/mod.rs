@@ -10,6 +10,7 @@
 //! offloads off. What is sent with unfinished checksums or as one large frame is settled in software.
 
 mod arena;
+mod claims;
 mod config;
 mod custody;
 mod device;
@@ -24,7 +25,7 @@ mod socket;
 
 pub use arena::{Arena, ArenaConfig, ArenaError};
 pub use config::{CopyMode, Take, XdpConfig, XdpMode};
-pub use error::{Step, XdpError};
+pub use error::{ClaimError, Step, XdpError};
 pub use memory::Pages;
 pub use open::{open, open_steered};
-pub use program::{Owner, Steering, Transport};
+pub use program::Steering;

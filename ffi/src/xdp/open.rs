@@ -1,7 +1,7 @@
 //! Opening an AF_XDP port.
 
 use super::arena::{Arena, LONGEST_RECEIVED};
-use super::config::{CopyMode, XdpConfig};
+use super::config::{CopyMode, Take, XdpConfig, XdpMode};
 use super::device::XdpDevice;
 use super::error::{StepError, XdpError};
 use super::handle::SharedSocket;
@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU by.
 const ETHERNET: u32 = 18;
+
+/// Drivers of interfaces that bundle others.
+const BUNDLES: [&str; 2] = ["bonding", "team"];
 
 /// Sizes that the kernel takes for a ring and that make sense for one.
 const RING_SIZES: std::ops::RangeInclusive<u32> = 8..=32_768;
@@ -39,6 +42,7 @@ pub fn open_steered(
     counters: &Arc<PortCounters>,
 ) -> Result<(Opened, Arc<Steering>), XdpError> {
     let (ifindex, probe) = check(config)?;
+    let wanted_mode = mode_for(config, &probe)?;
     let steering = Arc::new(Steering::load(&config.interface, ifindex, config.queues, config.take)?);
     let mut queues = Vec::new();
     let mut sockets = Vec::new();
@@ -62,7 +66,7 @@ pub fn open_steered(
         sockets.push(socket);
         steering.enter(queue, fd)?;
     }
-    let mode = steering.attach(ifindex, config.mode)?;
+    let mode = steering.attach(ifindex, wanted_mode)?;
     let interface = config.interface.clone();
     let counters = counters.clone();
     let device = XdpDevice { interface, mode, steering: steering.clone(), sockets, counters, probe };
@@ -88,7 +92,25 @@ fn check(config: &XdpConfig) -> Result<(u32, Probe), XdpError> {
     if mtu > room {
         return Err(XdpError::Mtu { interface: interface(), mtu, room });
     }
-    Ok((ifindex, probe))
+    let has = probe.receive_queues(&config.interface).filter(|_| config.take == Take::ByMaps);
+    match has {
+        Some(has) if has != config.queues => {
+            Err(XdpError::UplinkQueues { interface: interface(), has, queues: config.queues })
+        }
+        _ => Ok((ifindex, probe)),
+    }
+}
+
+/// The mode to try. The kernel attaches a bond's native program to the members (`bond_xdp_set`), where a received packet does
+/// not fit a socket of the bond (`xsk_rcv_check`) and would be lost.
+fn mode_for(config: &XdpConfig, probe: &Probe) -> Result<XdpMode, XdpError> {
+    match probe.driver(&config.interface) {
+        Some(driver) if BUNDLES.contains(&driver.as_str()) => match config.mode {
+            XdpMode::Native => Err(XdpError::NoNativeMode { interface: config.interface.clone(), driver }),
+            XdpMode::Auto | XdpMode::Generic => Ok(XdpMode::Generic),
+        },
+        _ => Ok(config.mode),
+    }
 }
 
 /// Makes a socket and binds it to a queue.

@@ -1,12 +1,14 @@
 //! The XDP program of one interface, and the maps that tell it what to take.
 
+use super::arena::LONGEST_RECEIVED;
+use super::claims::ClaimMaps;
 use super::config::{Take, XdpMode};
-use super::error::{Step, XdpError, chain};
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData, XskMap};
+use super::error::{ClaimError, Step, XdpError, chain};
+use aya::maps::{Map, MapData, XskMap};
 use aya::programs::xdp::{Xdp, XdpLink};
-use aya::{Ebpf, EbpfLoader, Pod};
-use ipnet::IpNet;
+use aya::programs::{TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use millrace_fastpath::port::Claim;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::os::fd::RawFd;
@@ -21,59 +23,13 @@ pub(super) const MOST_QUEUES: u32 = 64;
 /// Entries of a map that this use of the program does not consult.
 const UNUSED: u32 = 1;
 
-/// Values of the prefix maps: `enum owner` of the source.
-const KERNEL: u32 = 0;
-const OURS: u32 = 1;
-
-/// Who gets the packets to a destination.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
-    /// They come to the port.
-    Millrace,
-    /// They stay with the kernel: gives back a part of a shorter prefix.
-    Kernel,
-}
-
-/// Protocols whose ports can be taken.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-/// A destination protocol and port: the key of the map, as the source lays it out.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct ServiceKey {
-    protocol: u8,
-    zero: u8,
-    port: [u8; 2],
-}
-
-// SAFETY: four bytes without padding, of which any pattern is a value.
-unsafe impl Pod for ServiceKey {}
-
-impl ServiceKey {
-    fn new(transport: Transport, port: u16) -> ServiceKey {
-        let protocol = match transport {
-            Transport::Tcp => libc::IPPROTO_TCP,
-            Transport::Udp => libc::IPPROTO_UDP,
-            Transport::Sctp => libc::IPPROTO_SCTP,
-        };
-        ServiceKey { protocol: protocol as u8, zero: 0, port: port.to_be_bytes() }
-    }
-}
+/// What the program answers for a packet that it takes (`XDP_REDIRECT`).
+const REDIRECT: u32 = 4;
 
 /// The maps, typed.
 struct Maps {
     sockets: XskMap<MapData>,
-    prefixes4: LpmTrie<MapData, [u8; 4], u32>,
-    prefixes6: LpmTrie<MapData, [u8; 16], u32>,
-    services: HashMap<MapData, ServiceKey, u32>,
+    claims: ClaimMaps,
 }
 
 /// Interfaces that the shared program tells apart, a power of two.
@@ -96,12 +52,13 @@ impl Program {
         let failed = |error: &dyn Error| refusal(interface, Step::LoadProgram, error);
         let mut object = loader(purpose).load(OBJECT).map_err(|error| failed(&error))?;
         program(&mut object, interface)?.load().map_err(|error| failed(&error))?;
-        let maps = Maps {
-            sockets: take_map(&mut object, interface, "sockets")?,
-            prefixes4: take_map(&mut object, interface, "prefixes4")?,
-            prefixes6: take_map(&mut object, interface, "prefixes6")?,
-            services: take_map(&mut object, interface, "services")?,
-        };
+        let claims = ClaimMaps::new(
+            take_map(&mut object, interface, "destinations")?,
+            take_map(&mut object, interface, "sources")?,
+            take_map(&mut object, interface, "services")?,
+            take_map(&mut object, interface, "addresses")?,
+        );
+        let maps = Maps { sockets: take_map(&mut object, interface, "sockets")?, claims };
         Ok(Program { maps: Mutex::new(maps), object: Mutex::new(object), slots: Mutex::default() })
     }
 
@@ -133,6 +90,7 @@ pub struct Steering {
     program: Arc<Program>,
     /// Its place in a shared program.
     slot: Option<u32>,
+    take: Take,
     /// While the program is attached.
     link: Mutex<Option<XdpLink>>,
 }
@@ -148,7 +106,7 @@ impl Steering {
             Some((program, slot)) => (program, Some(slot)),
             None => (Arc::new(Program::load(interface, take.into())?), None),
         };
-        Ok(Steering { interface: interface.to_owned(), program, slot, link: Mutex::new(None) })
+        Ok(Steering { interface: interface.to_owned(), program, slot, take, link: Mutex::new(None) })
     }
 
     /// Attaches the program; gives the mode it runs in, which is not [`XdpMode::Auto`].
@@ -194,55 +152,47 @@ impl Steering {
         self.slot.map_or(queue, |slot| queue * SLOTS + slot)
     }
 
-    /// Says who gets the packets to addresses in `prefix`. The longest prefix decides; adding one again changes its
-    /// owner. Of no effect with [`Take::Everything`].
+    /// Takes the packets that `claim` names from now on. Claiming again changes nothing.
     ///
     /// # Errors
-    /// The kernel's, for instance when 65,536 prefixes are there.
-    pub fn add_prefix(&self, prefix: IpNet, owner: Owner) -> Result<(), XdpError> {
-        let value = match owner {
-            Owner::Millrace => OURS,
-            Owner::Kernel => KERNEL,
-        };
-        let length = u32::from(prefix.prefix_len());
-        let mut maps = lock(&self.program.maps);
-        let done = match prefix {
-            IpNet::V4(net) => maps.prefixes4.insert(&Key::new(length, net.network().octets()), value, 0),
-            IpNet::V6(net) => maps.prefixes6.insert(&Key::new(length, net.network().octets()), value, 0),
-        };
-        done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
+    /// [`XdpError::Claim`]: the claim contradicts another, its map is full, or the port takes everything anyway.
+    pub fn claim(&self, claim: &Claim) -> Result<(), XdpError> {
+        self.change(claim, ClaimMaps::claim)
     }
 
-    /// Forgets `prefix`.
+    /// Leaves the packets that `claim` names, and no other claim does, to the kernel. Releasing what is not claimed
+    /// changes nothing.
     ///
     /// # Errors
-    /// The kernel's, for instance when it was not there.
-    pub fn remove_prefix(&self, prefix: IpNet) -> Result<(), XdpError> {
-        let length = u32::from(prefix.prefix_len());
-        let mut maps = lock(&self.program.maps);
-        let done = match prefix {
-            IpNet::V4(net) => maps.prefixes4.remove(&Key::new(length, net.network().octets())),
-            IpNet::V6(net) => maps.prefixes6.remove(&Key::new(length, net.network().octets())),
+    /// [`XdpError::Claim`] with the kernel's answer, or if the port takes everything.
+    pub fn release(&self, claim: &Claim) -> Result<(), XdpError> {
+        self.change(claim, ClaimMaps::release)
+    }
+
+    fn change(
+        &self,
+        claim: &Claim,
+        how: fn(&mut ClaimMaps, Claim) -> Result<(), ClaimError>,
+    ) -> Result<(), XdpError> {
+        let done = match self.take {
+            Take::Everything => Err(ClaimError::TakesEverything),
+            Take::ByMaps => how(&mut lock(&self.program.maps).claims, *claim),
         };
-        done.map_err(|error| refusal(&self.interface, Step::Remove, &error))
+        let interface = || self.interface.clone();
+        done.map_err(|reason| XdpError::Claim { interface: interface(), claim: *claim, reason })
     }
 
-    /// Takes the packets to `port` whose destination no prefix names.
+    /// Whether a frame that arrives on queue 0 would come to the port. The kernel runs the program on a copy.
     ///
     /// # Errors
-    /// The kernel's, for instance when 16,384 ports are there.
-    pub fn add_service(&self, transport: Transport, port: u16) -> Result<(), XdpError> {
-        let done = lock(&self.program.maps).services.insert(ServiceKey::new(transport, port), OURS, 0);
-        done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
-    }
-
-    /// Gives the packets to `port` back to the kernel.
-    ///
-    /// # Errors
-    /// The kernel's, for instance when it was not there.
-    pub fn remove_service(&self, transport: Transport, port: u16) -> Result<(), XdpError> {
-        let done = lock(&self.program.maps).services.remove(&ServiceKey::new(transport, port));
-        done.map_err(|error| refusal(&self.interface, Step::Remove, &error))
+    /// The kernel's: it takes no frame that is shorter than an Ethernet header or longer than a page.
+    pub fn takes(&self, frame: &[u8]) -> Result<bool, XdpError> {
+        let mut object = lock(&self.program.object);
+        let program = program(&mut object, &self.interface)?;
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+        let verdict = program.test_run(options);
+        let verdict = verdict.map_err(|error| refusal(&self.interface, Step::TryProgram, &error))?;
+        Ok(verdict.return_value == REDIRECT)
     }
 }
 
@@ -282,9 +232,10 @@ fn loader(purpose: Purpose) -> MutexGuard<'static, EbpfLoader<'static>> {
     let make = || {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
+        loader.override_global("longest", &LONGEST_RECEIVED, true);
         if !matches!(purpose, Purpose::ByMaps) {
             loader.override_global("take_all", &1_u8, true);
-            for map in ["prefixes4", "prefixes6", "services"] {
+            for map in ["destinations", "sources", "services", "addresses", "fragments"] {
                 loader.map_max_entries(map, UNUSED);
             }
         }

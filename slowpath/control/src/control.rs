@@ -8,6 +8,7 @@ use crate::host_stack::HostStack;
 use crate::plumbing::Plumbing;
 use crate::port::{Numbers, Pending, Port};
 use crate::sync::Sync;
+use crate::uplink::Uplinks;
 use crate::worker::{LoadMeter, WorkerError, WorkerHandle};
 use millrace_api::{ObjectError, Pool};
 use millrace_config::{Config, NodeName, PortName};
@@ -66,6 +67,7 @@ pub struct Control<F> {
     pub(crate) driver: Box<dyn Driver<F>>,
     pub(crate) plumbing: Box<dyn Plumbing>,
     pub(crate) host_leg: HostLeg,
+    pub(crate) uplinks: Uplinks,
     pub(crate) attachments: Attachments,
     pub(crate) pools: Box<dyn Fn() -> Vec<Pool> + Send>,
     pub(crate) ports: BTreeMap<PortName, Port>,
@@ -96,6 +98,7 @@ impl<F: Frame> Control<F> {
         parts.tables.publish(Box::new(current.clone()));
         Control {
             host_leg: HostLeg::new(&parts.config, parts.host),
+            uplinks: Uplinks::new(&parts.config),
             config: parts.config,
             node: parts.node,
             hugepages: parts.hugepages,
@@ -132,12 +135,18 @@ impl<F: Frame> Control<F> {
         self.follow_bandwidth();
         self.retry_pending(Instant::now());
         self.tend_host_leg(Instant::now());
+        self.tend_uplinks(Instant::now());
+        if self.model.has_changes() {
+            self.compile();
+        }
         self.load_meter.measure(&self.workers, clock::now());
     }
 
     /// Removes all ports and ends all workers. What containers have stays. Everything is tried; the errors are logged.
     pub fn shut_down(&mut self) -> Result<(), WorkerError> {
-        let names: Vec<PortName> = self.ports.keys().cloned().collect();
+        let mut names: Vec<PortName> = self.ports.keys().cloned().collect();
+        // Uplinks first: what the kernel gets back with a NIC is on the host's leg.
+        names.sort_by_key(|name| !self.uplinks.has(name));
         for name in names {
             let closed = match self.attachments.of_port(&name) {
                 Some(_) => self.release_port(&name),

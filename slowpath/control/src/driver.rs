@@ -1,7 +1,8 @@
 //! What the control thread needs of whoever opens devices.
 
 use millrace_config::{InterfaceName, PortConfig};
-use millrace_fastpath::port::{PortCounters, PortId, PortQueue};
+use millrace_fastpath::port::{ClaimChanges, PortCounters, PortId, PortQueue};
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -29,6 +30,18 @@ pub struct OpenRequest<'a> {
     pub counters: Arc<PortCounters>,
     /// Where a TAP is.
     pub place: Place,
+    /// Which packets an AF_XDP port takes from the kernel.
+    pub take: Take,
+}
+
+/// Which received packets a port takes from an interface that is the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Take {
+    /// All: a pod's veth, a link to one peer.
+    #[default]
+    Everything,
+    /// What [`Device::steer`] claims, nothing at first: an uplink that is shared with the host.
+    Claimed,
 }
 
 /// Where a TAP is when it is opened.
@@ -57,6 +70,24 @@ pub trait Device: Send {
 
     /// Further properties, for people.
     fn details(&self) -> Vec<(&'static str, String)>;
+
+    /// Changes which packets of a port that was opened with [`Take::Claimed`] come to it. Claiming what is claimed and
+    /// releasing what is not changes nothing. On failure a part of the changes may have been made; the same changes can be
+    /// tried again.
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), Refusal> {
+        let _ = changes;
+        Ok(())
+    }
+
+    /// The MAC address of the NIC or interface behind an uplink.
+    fn mac(&self) -> Option<MacAddr> {
+        None
+    }
+
+    /// The largest IP packet in bytes that an uplink's NIC or interface takes now.
+    fn mtu(&self) -> Option<u16> {
+        None
+    }
 
     /// Says whether what the pod has stays when this is dropped or the process ends. Without effect where that is not up to
     /// the device.

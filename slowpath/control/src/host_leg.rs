@@ -4,6 +4,7 @@
 //! addresses are looked at every second, and at once when the node's object or a range of pods changes.
 
 use crate::control::Control;
+use crate::driver::Refusal;
 use crate::host_stack::HostStack;
 use crate::link::{HostRoutes, Obstacle};
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use millrace_api::ObjectError;
 use millrace_config::{
     Attachment, Config, InterfaceName, InvalidValue, PortConfig, PortName, PortRole, Prefix, QueueCount,
 };
-use millrace_fastpath::port::Frame;
+use millrace_fastpath::port::{Frame, PortId};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -53,6 +54,11 @@ impl HostLeg {
     pub(crate) fn hurry(&mut self) {
         let now = Instant::now();
         (self.due, self.check) = (now, now);
+    }
+
+    /// Has the host look for these neighbours; see [`HostStack::solicit`].
+    pub(crate) fn solicit(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<(), Refusal> {
+        self.stack.solicit(neighbours)
     }
 
     /// What is wrong with it.
@@ -109,6 +115,12 @@ impl<F: Frame> Control<F> {
         }
     }
 
+    /// The number of the leg's port, if it is there.
+    pub(crate) fn leg_id(&self) -> Option<PortId> {
+        let name = self.host_leg.port()?.ok()?;
+        self.ports.get(&name).map(|port| port.id)
+    }
+
     fn try_tend(&mut self, name: &PortName, now: Instant) -> Result<Vec<String>, String> {
         let is_other = |port: &PortConfig| port.role() == PortRole::Host && port.name != *name;
         let open = self.ports.values().map(|port| &port.config);
@@ -119,7 +131,9 @@ impl<F: Frame> Control<F> {
         }
         let addresses = self.host_leg.stack.addresses().map_err(|error| error.to_string())?;
         let plan = self.plan(&addresses);
-        if plan.owned.is_empty() || plan.ranges.is_empty() {
+        // A leg that the host speaks through stays whatever it leads to.
+        let is_voice = self.taken_nic().is_some();
+        if !is_voice && (plan.owned.is_empty() || plan.ranges.is_empty()) {
             self.remove_leg(name)?;
             return Ok(self.why_not(&plan));
         }
@@ -197,6 +211,8 @@ impl<F: Frame> Control<F> {
             gateway_v6: gateway.ipv6,
             sources: primary(&plan.owned),
             ranges: plan.ranges.clone(),
+            shared: self.uplinks.shared(),
+            nic_mtu: self.taken_nic().map(|_| self.config.mtu.get()),
         };
         let leg = &mut self.host_leg;
         let is_checked = leg.check > now;
@@ -217,6 +233,18 @@ impl<F: Frame> Control<F> {
         }
         let obstacles = leg.led.iter().flat_map(|(_, obstacles)| obstacles);
         Ok(obstacles.map(Obstacle::to_string).collect())
+    }
+
+    /// Makes the leg what the host is to speak through: a NIC's, if one is taken, by its MAC address and MTU.
+    pub(crate) fn shape_leg(&mut self) {
+        let shape = self.taken_nic().map(|(nic, mtu)| (nic.mac, mtu));
+        let Some(Ok(name)) = self.host_leg.port() else { return };
+        let (Some((mac, mtu)), Some(mut port)) = (shape, self.ports.remove(&name)) else { return };
+        port.config.mac = millrace_config::MacAddr::try_new(mac.octets()).ok();
+        port.mtu = mtu;
+        self.enter(&port);
+        self.ports.insert(name, port);
+        self.host_leg.hurry();
     }
 
     fn remove_leg(&mut self, name: &PortName) -> Result<(), String> {

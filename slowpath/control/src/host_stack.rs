@@ -2,6 +2,7 @@
 
 use crate::driver::Refusal;
 use crate::link::{self, HostRoutes, Obstacle};
+use crate::uplink::kernel;
 use std::net::IpAddr;
 
 /// Knows the host's addresses, and leads the host to pods and services.
@@ -15,6 +16,10 @@ pub trait HostStack: Send {
 
     /// Whether all that [`lead`](HostStack::lead) has set is still there. Not asked after it has left something out.
     fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal>;
+
+    /// Has the host look for these neighbours, each given with the number of its interface, as if it had something to send
+    /// to them. None of them is a permanent one.
+    fn solicit(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<(), Refusal>;
 }
 
 /// The kernel's, in the daemon's own network namespace.
@@ -32,5 +37,9 @@ impl HostStack for KernelStack {
 
     fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal> {
         Ok(link::is_host_led(wanted)?)
+    }
+
+    fn solicit(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<(), Refusal> {
+        Ok(kernel::solicit(neighbours)?)
     }
 }

@@ -23,12 +23,13 @@ mod serve;
 mod sync;
 #[cfg(test)]
 mod tests;
+pub mod uplink;
 mod worker;
 
 pub use attachment::{AttachError, Attachments, Family, IpamError, Lasting, StoreError};
 pub use clock::now;
 pub use control::{Control, Parts};
-pub use driver::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal};
+pub use driver::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
 pub use histogram::Histogram;
 pub use host_stack::{HostStack, KernelStack};
 pub use plumbing::{KernelPlumbing, Plumbing, Site};

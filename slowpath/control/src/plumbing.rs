@@ -6,6 +6,7 @@ use crate::link::{
     self, Interface, Leftover, Namespace, Record, RecordError, Routes, create_veth, dress_tap, dress_veth,
     host_end_name, move_tap, remove_tap, remove_veth,
 };
+use crate::uplink::takeover::{Nic, Takeover};
 use ipnet::IpNet;
 use millrace_api::Route;
 use millrace_config::{Attachment, Config, InterfaceName, Netns, PortConfig, PortRole, Prefix, VhostMode};
@@ -46,6 +47,8 @@ pub struct Site<'a> {
     pub mtu: u16,
     /// For a port that outlives the process: what is different with it.
     pub lasting: Option<&'a Lasting>,
+    /// For an uplink whose NIC is taken from the kernel: the NIC.
+    pub nic: Option<&'a Nic>,
 }
 
 impl Site<'_> {
@@ -63,6 +66,7 @@ pub struct KernelPlumbing {
     gateway: millrace_config::Gateway,
     /// What a TAP in the daemon's own namespace leads to.
     cluster: Vec<Prefix>,
+    takeover: Takeover,
 }
 
 impl KernelPlumbing {
@@ -75,6 +79,7 @@ impl KernelPlumbing {
             record: Record::open(&config.state_directory)?,
             gateway: config.gateway.clone(),
             cluster: cluster.pod_cidrs.iter().chain(&cluster.service_cidrs).copied().collect(),
+            takeover: Takeover::new(&config.state_directory),
         })
     }
 
@@ -82,6 +87,11 @@ impl KernelPlumbing {
     /// containers is not in that record.
     pub fn remove_leftovers(&mut self) -> Result<Vec<(Leftover, String)>, RecordError> {
         self.record.clear()
+    }
+
+    /// NICs that are taken from the kernel.
+    pub fn takeover(&mut self) -> &mut Takeover {
+        &mut self.takeover
     }
 
     fn host_end(&self, site: &Site<'_>) -> Result<InterfaceName, Refusal> {
@@ -177,7 +187,16 @@ impl Plumbing for KernelPlumbing {
                 self.prepare_socket(site, socket)?;
                 Ok(None)
             }
-            Attachment::VhostUser { mode: VhostMode::Client, .. } | Attachment::Dpdk { .. } => Ok(None),
+            Attachment::Dpdk { devargs } => {
+                if let Some(nic) = site.nic
+                    && let Err(error) = self.takeover.prepare(nic, devargs)
+                {
+                    self.takeover.give_back(nic)?;
+                    return Err(error.into());
+                }
+                Ok(None)
+            }
+            Attachment::VhostUser { mode: VhostMode::Client, .. } => Ok(None),
         }
     }
 
@@ -197,6 +216,12 @@ impl Plumbing for KernelPlumbing {
                 Ok(dress_veth(&self.host_end(site)?, &namespace, &wanted)?)
             }
             Attachment::Tap { netns, interface } => self.finish_tap(site, netns.as_ref(), interface),
+            Attachment::Dpdk { .. } => {
+                if let Some(nic) = site.nic {
+                    self.takeover.take(nic)?;
+                }
+                Ok(Vec::new())
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -219,6 +244,11 @@ impl Plumbing for KernelPlumbing {
                 match site.lasting {
                     Some(_) => vhost_user::remove_directory(socket)?,
                     None => self.record.remove(&Leftover::Socket(socket.clone()))?,
+                }
+            }
+            Attachment::Dpdk { .. } => {
+                if let Some(nic) = site.nic {
+                    self.takeover.give_back(nic)?;
                 }
             }
             _ => {}

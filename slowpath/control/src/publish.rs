@@ -25,6 +25,7 @@ impl<F: Frame> Control<F> {
     /// Says that everything that the source had at the start is in the model.
     pub fn set_synced(&mut self) {
         self.source_synced = true;
+        self.tend_uplinks(Instant::now());
     }
 
     /// Compiles the model and has the workers read the result from their next burst on.
@@ -32,6 +33,10 @@ impl<F: Frame> Control<F> {
         self.compile();
         self.retry_waiting_for_pods();
         self.tend_host_leg(Instant::now());
+        self.tend_neighbours(Instant::now());
+        if self.model.has_changes() {
+            self.compile();
+        }
     }
 
     /// The same without looking at ports that wait for pods.
@@ -43,6 +48,7 @@ impl<F: Frame> Control<F> {
         let incoming = self.model.take_incoming();
         self.current = self.model.compile();
         self.tables.publish(Box::new(self.current.clone()));
+        self.steer();
         self.published_at = Instant::now();
         self.sync.note(began, changed, &incoming, &self.model);
         // Before everything is known, an absent endpoint means nothing.

@@ -10,3 +10,4 @@ mod publication;
 mod services;
 mod sync;
 mod traces;
+mod uplinks;

@@ -6,14 +6,16 @@ use crate::flows::{affinity_table, flow_table};
 use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
-use millrace_config::{Config, NodeName};
+use millrace_config::{Config, InterfaceName, NodeName};
 use millrace_control::{
     Attachments, Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, KernelStack, Parts,
     Progress, WorkerError,
 };
+use millrace_control::uplink::kernel::Follower;
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::mbuf::Mbuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
@@ -35,6 +37,8 @@ pub(crate) struct DataPath {
 pub(crate) struct Threads {
     control: JoinHandle<()>,
     staff: Staff,
+    /// Tells the control thread what the kernel knows of uplinks.
+    follower: Option<Follower>,
     /// Dropped last: ports and workers are gone by then.
     memory: PacketMemory,
 }
@@ -46,6 +50,7 @@ impl Threads {
             tracing::error!("the control thread panicked");
             return;
         }
+        drop(self.follower);
         self.staff.join();
         drop(self.memory);
     }
@@ -93,7 +98,9 @@ impl DataPath {
             pools: Box::new(move || pools.pools()),
         });
         let (progress, checks) = (control.progress(), control.health_checks());
+        let interfaces = control.uplink_interfaces();
         let (control_loop, handle) = ControlLoop::new(control);
+        let follower = follow(interfaces, &handle)?;
         let (say, ended) = oneshot::channel();
         let work = move || {
             let result = control_loop.run().shut_down();
@@ -103,6 +110,19 @@ impl DataPath {
             .name("control".to_owned())
             .spawn(work)
             .map_err(StartError::system("starting the control thread"))?;
-        Ok(DataPath { handle, progress, checks, ended, threads: Threads { control, staff, memory } })
+        Ok(DataPath { handle, progress, checks, ended, threads: Threads { control, staff, follower, memory } })
     }
+}
+
+/// Has the control thread told what the kernel knows of these interfaces, if there are any.
+fn follow(
+    interfaces: BTreeSet<InterfaceName>,
+    handle: &ControlHandle<Mbuf>,
+) -> Result<Option<Follower>, StartError> {
+    if interfaces.is_empty() {
+        return Ok(None);
+    }
+    let handle = handle.clone();
+    let tell = move |view| handle.change(move |control| control.set_kernel_view(view)).is_ok();
+    Ok(Some(Follower::start(interfaces, tell)?))
 }

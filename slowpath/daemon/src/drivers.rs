@@ -2,8 +2,10 @@
 
 use crate::memory::PacketMemory;
 use millrace_config::{Attachment, Netns, VhostMode, XdpMode as Mode};
-use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal};
+use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
+use millrace_fastpath::port::ClaimChanges;
 use millrace_fastpath::sync::Domain;
+use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
@@ -36,12 +38,14 @@ impl Driver<Mbuf> for Drivers {
         let pool = &self.memory.pool;
         let opened = match &request.config.attachment {
             Attachment::AfXdp { mode, .. } => {
-                let config = XdpConfig {
-                    queues: queues.into(),
-                    mode: xdp_mode(*mode),
-                    fill: fill(self.memory.arena.pool(), queues.into()),
-                    ..XdpConfig::pod(interface)
+                let (arena, queues) = (self.memory.arena.pool(), queues.into());
+                let kind = match request.take {
+                    Take::Everything => XdpConfig { fill: fill(arena, queues), ..XdpConfig::pod(interface) },
+                    Take::Claimed => {
+                        XdpConfig { fill: uplink_fill(arena, queues), ..XdpConfig::uplink(interface, queues) }
+                    }
                 };
+                let config = XdpConfig { queues, mode: xdp_mode(*mode), ..kind };
                 xdp::open(&config, &self.memory.arena, &request.counters)?
             }
             Attachment::Tap { netns, .. } => {
@@ -85,6 +89,17 @@ fn fill_of(left: u32, all: u32, queues: u32) -> u32 {
     1 << share.ilog2()
 }
 
+/// The same for an uplink, whose packets are all pods': it comes before their ports, and takes up to half of what is left.
+fn uplink_fill(arena: &Mempool, queues: u32) -> u32 {
+    let left = arena.capacity().saturating_sub(arena.in_use()) as u32;
+    uplink_fill_of(left, queues)
+}
+
+fn uplink_fill_of(left: u32, queues: u32) -> u32 {
+    let share = (left / 2 / queues.max(1)).clamp(LEAST_FILL, MOST_FILL);
+    1 << share.ilog2()
+}
+
 fn xdp_mode(mode: Mode) -> XdpMode {
     match mode {
         Mode::Auto => XdpMode::Auto,
@@ -108,6 +123,18 @@ impl Device for Opener {
         self.0.details()
     }
 
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), Refusal> {
+        Ok(self.0.steer(changes)?)
+    }
+
+    fn mac(&self) -> Option<MacAddr> {
+        self.0.mac()
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        self.0.mtu()
+    }
+
     fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {
         Ok(self.0.set_lasting(lasting)?)
     }
@@ -116,6 +143,14 @@ impl Device for Opener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_uplink_takes_what_is_useful_and_at_most_half_of_what_is_left() {
+        assert_eq!(uplink_fill_of(16_384, 1), 1_024);
+        assert_eq!(uplink_fill_of(16_384, 16), 512);
+        assert_eq!(uplink_fill_of(1_024, 2), 256);
+        assert_eq!(uplink_fill_of(0, 2), LEAST_FILL);
+    }
 
     #[test]
     fn a_hundred_and_ten_ports_share_the_default_arena_and_leave_room_for_packets() {

@@ -106,6 +106,12 @@ pub enum StartError {
     /// The source of objects does not start.
     #[error("source: {0}")]
     Source(#[from] millrace_source::SourceError),
+    /// What the kernel knows of uplinks cannot be followed.
+    #[error("uplinks: {0}")]
+    Kernel(#[from] millrace_control::uplink::kernel::KernelError),
+    /// A NIC that an earlier instance had taken cannot be given back.
+    #[error("uplinks: {0}")]
+    Takeover(#[from] millrace_control::uplink::takeover::TakeoverError),
     /// A thread ended that should not have.
     #[error("the {0} thread ended before its time")]
     Thread(&'static str),

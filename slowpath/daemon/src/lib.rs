@@ -25,7 +25,8 @@ mod worker;
 pub use error::StartError;
 
 use clap::Parser;
-use std::path::PathBuf;
+use millrace_control::uplink::takeover;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The network of a Kubernetes node, outside the kernel.
@@ -40,12 +41,20 @@ pub struct Arguments {
     /// `info,millrace_control=debug`. The environment variable MILLRACE_LOG is used when this is absent.
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
+
+    /// Not for people: watches over the daemon that started it, and gives back to the kernel what that had taken.
+    #[arg(long, hide = true, num_args = 2, value_names = ["DIRECTORY", "TOKEN"])]
+    pub watchdog: Option<Vec<String>>,
 }
 
 /// Runs the daemon until it is told to stop. Exit status: 0 after a clean end, 2 for a configuration that cannot be
 /// used, 1 for anything else; the last line on stderr says what and why.
 pub fn main(arguments: &Arguments) -> ExitCode {
-    match logging::start(arguments.log.as_deref()).and_then(|()| run::run(&arguments.config)) {
+    let work = || match arguments.watchdog.as_deref() {
+        Some([records, token]) => Ok(takeover::watch(Path::new(records), token)?),
+        _ => run::run(&arguments.config),
+    };
+    match logging::start(arguments.log.as_deref()).and_then(|()| work()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("millraced: {error}");

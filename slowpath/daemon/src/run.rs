@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 
 /// Exit status after a second signal: that of a process that the shell saw interrupted.
 const INTERRUPTED: i32 = 130;
+/// This very program, also when its file has been replaced.
+const ITSELF: &str = "/proc/self/exe";
 
 /// Runs the daemon with the configuration in `file`, until SIGTERM or SIGINT. What is cheap and may fail comes first:
 /// a daemon that cannot run says so before it has touched anything.
@@ -32,6 +34,7 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
     let metrics_listener = metrics::bind(config.metrics.address)?;
     let objects = Objects::open(&config)?;
     let mut plumbing = KernelPlumbing::open(&config)?;
+    give_back_nics(&mut plumbing)?;
     for (leftover, reason) in plumbing.remove_leftovers()? {
         tracing::warn!(
             leftover = name(&leftover),
@@ -49,6 +52,16 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
     let served = serve(&config, &socket, metrics_listener, data_path, readiness);
     drop(source);
     served
+}
+
+/// What was taken from the kernel by an instance that was killed goes back first; what will be is watched over.
+fn give_back_nics(plumbing: &mut KernelPlumbing) -> Result<(), StartError> {
+    let takeover = plumbing.takeover();
+    for interface in takeover.give_back_leftovers()? {
+        tracing::warn!(interface, "given back to the kernel, from which an earlier instance had taken it");
+    }
+    takeover.guard_with(ITSELF.into());
+    Ok(())
 }
 
 fn name(leftover: &Leftover) -> String {

@@ -16,6 +16,7 @@ mod index;
 mod model;
 mod object;
 mod port;
+pub mod underlay;
 mod view;
 
 pub use endpoints::{Choice, Conditions, Policy, Reason, choose};

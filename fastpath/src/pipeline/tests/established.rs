@@ -88,14 +88,14 @@ fn a_gso_frame_stays_whole_though_larger_than_the_mtu() {
         let start = if net.a.is_ipv4() { 34 } else { 54 };
         let size = if net.a.is_ipv4() { 1460 } else { 1440 };
         let checksum = Checksum::Partial { start, offset: 16 };
-        let offload = Offload { checksum, gso: Some(Gso { kind, size }) };
+        let offload = Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 };
         for _ in 0..2 {
             let (port, frame) = node.run(A, BufferFrame::with_offload(&packet.bytes(), offload)).unwrap();
             assert_eq!(port, B);
             assert_eq!(frame.offload(), offload);
             assert_eq!(frame.total_len(), packet.bytes().len());
         }
-        let large = Offload { checksum, gso: Some(Gso { kind, size: size + 1 }) };
+        let large = Offload { checksum, gso: Some(Gso { kind, size: size + 1 }), outer: 0 };
         let answered = node.run(A, BufferFrame::with_offload(&packet.bytes(), large));
         assert_eq!(answered.unwrap().0, A, "segments over the MTU are answered with `too big`");
         node.expect(Resolved, 2);

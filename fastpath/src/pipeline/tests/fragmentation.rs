@@ -133,7 +133,7 @@ fn a_checksum_that_was_left_open_is_completed_before_the_packet_is_cut() {
     let mut pseudo = Sum::of(&bytes[26..34]);
     pseudo = pseudo.add_u16(17).add_u16(1408);
     bytes[40..42].copy_from_slice(&pseudo.partial());
-    let offload = Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: None };
+    let offload = Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso: None, outer: 0 };
     let parts = run(&mut node, A, BufferFrame::with_offload(&bytes, offload));
     assert_eq!(see(&reassemble(&parts, 1280)).payload.len(), 1400);
 }
@@ -181,12 +181,12 @@ fn a_large_tcp_frame_is_to_be_cut_into_smaller_segments() {
     let mut node = node(1280);
     let packet = Packet { payload: 20_000, ..Packet::new(A, net.a, net.b, TCP, (1000, 80)) };
     let checksum = Checksum::Partial { start: 34, offset: 16 };
-    let offload = Offload { checksum, gso: Some(Gso { kind: GsoKind::TcpV4, size: 1460 }) };
+    let offload = Offload { checksum, gso: Some(Gso { kind: GsoKind::TcpV4, size: 1460 }), outer: 0 };
     let frame = BufferFrame::with_offload(&with_word(packet.bytes(), 0), offload);
     let sent = run(&mut node, A, frame);
     assert_eq!(sent.len(), 1);
     let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1240 });
-    assert_eq!(sent[0].1.offload(), Offload { checksum, gso });
+    assert_eq!(sent[0].1.offload(), Offload { checksum, gso, outer: 0 });
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_datagrams_of_a_large_udp_frame_are_cut_one_by_one() {
     let mut node = node(1280);
     let bytes = with_word(datagram(net.b, 1400 * 2 + 100, 80).bytes(), 0);
     let checksum = Checksum::Partial { start: 34, offset: 6 };
-    let offload = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 1400 }) };
+    let offload = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 1400 }), outer: 0 };
     let sent = run(&mut node, A, BufferFrame::with_offload(&bytes, offload));
     assert_eq!(sent.len(), 5);
     for pair in [&sent[..2], &sent[2..4]] {

@@ -39,7 +39,7 @@ fn a_partial_checksum_is_kept_partial_and_right() {
             let mut bytes = Packet::new(A, net.a, net.vip, protocol, (1000, 80)).bytes();
             set_pseudo_sum(&mut bytes, l4, offset, net.a, net.vip, protocol);
             let checksum = Checksum::Partial { start: l4 as u16, offset: offset as u16 };
-            let offload = Offload { checksum, gso: None };
+            let offload = Offload { checksum, gso: None, outer: 0 };
             for _ in 0..2 {
                 let (_, mut frame) = node.run(A, BufferFrame::with_offload(&bytes, offload)).unwrap();
                 assert_eq!(frame.offload(), offload);

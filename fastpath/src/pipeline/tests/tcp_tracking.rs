@@ -326,7 +326,7 @@ fn a_gso_frame_counts_whole() {
             false => (GsoKind::TcpV6, 54),
         };
         let checksum = Checksum::Partial { start, offset: 16 };
-        let offload = Offload { checksum, gso: Some(Gso { kind, size: 1400 }) };
+        let offload = Offload { checksum, gso: Some(Gso { kind, size: 1400 }), outer: 0 };
         assert!(talk.node.run(A, BufferFrame::with_offload(&packet.bytes(), offload)).is_some());
         talk.client = talk.client.wrapping_add(3900);
         talk.client_says("RA", 0);

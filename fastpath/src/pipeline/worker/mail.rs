@@ -1,8 +1,12 @@
 //! What the control thread and a worker tell each other.
 
+use super::super::Report;
 use crate::port::{PortCounters, PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
+
+/// Reports that wait for the control thread, at most.
+const REPORTS: usize = 256;
 
 /// What the control thread tells a worker.
 pub enum Command<F> {
@@ -64,12 +68,15 @@ pub struct ControlEnd<F> {
     pub commands: Producer<Command<F>>,
     /// From the worker.
     pub replies: Consumer<Reply<F>>,
+    /// What the worker came upon. What finds no room is lost, and told again as long as it matters.
+    pub reports: Consumer<Report>,
 }
 
 /// The worker's end of its mailbox.
 pub struct Mailbox<F> {
     pub(super) commands: Consumer<Command<F>>,
     pub(super) replies: Producer<Reply<F>>,
+    pub(super) reports: Producer<Report>,
 }
 
 /// A mailbox for `capacity` commands and `capacity` replies. Who lets replies pile up stops the worker from taking
@@ -77,5 +84,7 @@ pub struct Mailbox<F> {
 pub fn mailbox<F>(capacity: usize) -> (ControlEnd<F>, Mailbox<F>) {
     let (commands, command_end) = RingBuffer::new(capacity);
     let (reply_end, replies) = RingBuffer::new(capacity);
-    (ControlEnd { commands, replies }, Mailbox { commands: command_end, replies: reply_end })
+    let (report_end, reports) = RingBuffer::new(REPORTS);
+    let mailbox = Mailbox { commands: command_end, replies: reply_end, reports: report_end };
+    (ControlEnd { commands, replies, reports }, mailbox)
 }

@@ -1,9 +1,12 @@
 //! The queues that a worker owns, and the way out to those that it does not.
 
-use super::super::{Egress, Handover, Nanos, WorkerCounter, WorkerCounters};
+use super::super::{Egress, Handover, Nanos, Report, Wait, WorkerCounter, WorkerCounters};
+use super::parking::{Outcome, Parking};
 use super::shaping::Shaping;
 use crate::port::{BURST, Burst, DropReason, Frame, PortCounters, PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
+use crate::tables::TableSet;
+use rtrb::Producer;
 
 /// A queue that this worker owns.
 struct OwnQueue<F> {
@@ -36,12 +39,35 @@ pub(super) struct Queues<F> {
     /// By port number.
     ways: Vec<Way>,
     handover: Handover<F>,
+    reports: Producer<Report>,
+    parking: Parking<F>,
     counters: Arc<WorkerCounters>,
 }
 
 impl<F: Frame> Queues<F> {
-    pub(super) fn new(handover: Handover<F>, counters: Arc<WorkerCounters>) -> Self {
-        Queues { own: Vec::new(), ways: Vec::new(), handover, counters }
+    pub(super) fn new(
+        handover: Handover<F>,
+        reports: Producer<Report>,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        let parking = Parking::new();
+        Queues { own: Vec::new(), ways: Vec::new(), handover, reports, parking, counters }
+    }
+
+    /// Whether packets wait for a neighbour.
+    #[inline]
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parking.is_empty()
+    }
+
+    /// Moves packets that need not wait any more into `into`: all that arrived by one port, which it gives. Those that
+    /// have waited too long are dropped.
+    pub(super) fn unpark(&mut self, tables: &TableSet, now: Nanos, into: &mut Burst<F>) -> Option<PortId> {
+        let ready = self.parking.take_ready(tables, into);
+        while let Some(late) = self.parking.take_late(now) {
+            self.drop_frame(DropReason::NeighbourUnresolved, late);
+        }
+        ready
     }
 
     pub(super) fn len(&self) -> usize {
@@ -168,7 +194,9 @@ impl<F: Frame> Queues<F> {
 
     /// Asks all queues for an event. False, and none is asked for, when frames wait already.
     pub(super) fn arm(&mut self) -> bool {
-        let waiting = self.handover.set_asleep(true) || !self.own.iter_mut().all(OwnQueue::arm);
+        let waiting = self.handover.set_asleep(true)
+            || self.has_parked()
+            || !self.own.iter_mut().all(OwnQueue::arm);
         if waiting {
             self.disarm();
         }
@@ -232,6 +260,22 @@ impl<F: Frame> Egress<F> for Queues<F> {
     fn drop_frame(&mut self, reason: DropReason, frame: F) {
         self.counters.dropped(reason);
         drop(frame);
+    }
+
+    fn park(&mut self, wait: &Wait, frame: F) {
+        let outcome = self.parking.put(*wait, frame);
+        if let Outcome::Refused(frame) = outcome {
+            return self.drop_frame(DropReason::NeighbourUnresolved, frame);
+        }
+        self.counters.add(WorkerCounter::Parked, 1);
+        if let Outcome::New = outcome {
+            self.report(Report::Unresolved { port: wait.port, address: wait.address });
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        // Without room it is lost: what still matters is told again.
+        let _ = self.reports.push(report);
     }
 }
 

@@ -52,7 +52,7 @@ fn limiter() -> Option<Limiter> {
 fn link(limits: PortLimits) -> (Queues<BufferFrame>, Arc<Peer>, Arc<WorkerCounters>) {
     let counters = Arc::new(WorkerCounters::default());
     let handover = handover_mesh(&[Arc::new(|| {}) as Waker], 64).pop().unwrap();
-    let mut queues = Queues::new(handover, Arc::clone(&counters));
+    let mut queues = Queues::new(handover, rtrb::RingBuffer::new(8).0, Arc::clone(&counters));
     let peer = Arc::new(Peer::default());
     let queue = Box::new(PeerQueue(Arc::clone(&peer)));
     queues.attach(PORT, queue, Arc::new(PortCounters::default()), Some(Arc::new(limits)));

@@ -48,6 +48,7 @@ impl<F: Frame> Control<F> {
             addresses: &addresses,
             mtu: stored.attachment.mtu.get(),
             lasting: Some(&lasting),
+            nic: None,
         };
         let id = || stored.request.id.clone();
         self.plumbing.undo(&site).map_err(|source| AttachError::Removal { id: id(), source })

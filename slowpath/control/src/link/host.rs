@@ -5,7 +5,7 @@
 //! our own, by which they are known again; with the interface they go.
 
 use super::netlink::{converse, find};
-use super::pod::ipv6_options;
+use super::pod::{accept_detours, ipv6_options};
 use super::{LinkError, Step};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -13,9 +13,10 @@ use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -44,6 +45,11 @@ pub struct HostRoutes {
     pub sources: Vec<IpAddr>,
     /// The ranges to reach. None holds another.
     pub ranges: Vec<IpNet>,
+    /// Interfaces by number that are shared with the host: its routes by them into a part of a range are fine.
+    pub shared: BTreeSet<u32>,
+    /// If the leg is also the host's way over a NIC, whose packets may be larger: the MTU toward the ranges. Router
+    /// advertisements are then heard as they were at the NIC.
+    pub nic_mtu: Option<u16>,
 }
 
 impl HostRoutes {
@@ -208,8 +214,10 @@ async fn prepare_family(
     wanted: &HostRoutes,
     source: IpAddr,
 ) -> Result<(), LinkError> {
-    if source.is_ipv6() {
-        ipv6_options(name)?;
+    match source {
+        IpAddr::V6(_) if wanted.nic_mtu.is_none() => ipv6_options(name)?,
+        IpAddr::V6(_) => {}
+        IpAddr::V4(_) => accept_detours(name)?,
     }
     let gateway = wanted.gateway(source.is_ipv4());
     let neighbour =
@@ -231,8 +239,10 @@ async fn all_routes(handle: &Handle, name: &str, is_v4: bool) -> Result<Vec<Rout
 fn obstacles(wanted: &HostRoutes, foreign: &[RouteMessage]) -> Vec<Obstacle> {
     let obstacle = |range: IpNet| {
         let overlaps = |route: &&RouteMessage| {
-            net_of(route)
-                .is_some_and(|net| net.prefix_len() > 0 && (net.contains(&range) || range.contains(&net)))
+            let is_shared = out_of(route).is_some_and(|out| wanted.shared.contains(&out));
+            net_of(route).is_some_and(|net| {
+                net.prefix_len() > 0 && (net.contains(&range) || (range.contains(&net) && !is_shared))
+            })
         };
         let route = foreign.iter().find(overlaps)?;
         Some(Obstacle { range, route: net_of(route)?, interface: out_of(route) })
@@ -261,17 +271,25 @@ fn route(index: u32, wanted: &HostRoutes, range: IpNet) -> Option<RouteMessage> 
                 .destination_prefix(net.network(), net.prefix_len())
                 .gateway(wanted.gateway_v4)
                 .pref_source(source);
-            Some(route.onlink().output_interface(index).protocol(PROTOCOL).build())
+            Some(with_mtu(route.onlink().output_interface(index).protocol(PROTOCOL).build(), wanted))
         }
         (IpNet::V6(net), IpAddr::V6(source)) => {
             let route = RouteMessageBuilder::<Ipv6Addr>::new()
                 .destination_prefix(net.network(), net.prefix_len())
                 .gateway(wanted.gateway_v6)
                 .pref_source(source);
-            Some(route.onlink().output_interface(index).protocol(PROTOCOL).build())
+            Some(with_mtu(route.onlink().output_interface(index).protocol(PROTOCOL).build(), wanted))
         }
         _ => None,
     }
+}
+
+/// The interface's MTU holds for its routes unless they say less.
+fn with_mtu(mut route: RouteMessage, wanted: &HostRoutes) -> RouteMessage {
+    if let Some(mtu) = wanted.nic_mtu {
+        route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu.into())]));
+    }
+    route
 }
 
 async fn set(handle: &Handle, name: &str, route: &RouteMessage) -> Result<(), LinkError> {
@@ -292,7 +310,19 @@ fn is_same(a: &RouteMessage, b: &RouteMessage) -> bool {
         RouteAttribute::Gateway(address) => ip_of(address),
         _ => None,
     };
-    net_of(a) == net_of(b) && part(a, source) == part(b, source) && part(a, gateway) == part(b, gateway)
+    let mtu = |route: &RouteMessage| {
+        route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+                RouteMetric::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            }),
+            _ => None,
+        })
+    };
+    net_of(a) == net_of(b)
+        && part(a, source) == part(b, source)
+        && part(a, gateway) == part(b, gateway)
+        && mtu(a) == mtu(b)
 }
 
 fn text(route: &RouteMessage) -> String {

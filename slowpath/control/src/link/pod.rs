@@ -90,6 +90,14 @@ pub(super) fn ipv6_options(name: &str) -> Result<(), LinkError> {
     Ok(())
 }
 
+/// Takes packets in whose answers leave by another interface: clients of services come here by way of Millrace, and are
+/// answered by the NIC. (`rp_filter` of an interface counts if it is greater than that of all, `fib_validate_source` in
+/// net/ipv4/fib_frontend.c: 1 is strict, 2 is loose.)
+pub(super) fn accept_detours(name: &str) -> Result<(), LinkError> {
+    set_option(option_path(4, name, "rp_filter"), "2")
+        .map_err(|error| LinkError::kernel(name, Step::Option, "rp_filter=2", error))
+}
+
 fn option_path(family: u8, interface: &str, option: &str) -> PathBuf {
     PathBuf::from(format!("/proc/sys/net/ipv{family}/conf/{interface}/{option}"))
 }

@@ -4,7 +4,8 @@ use super::limits::limits;
 use super::{Port, PortError, Step};
 use crate::attachment::Lasting;
 use crate::control::Control;
-use crate::driver::{OpenRequest, Place};
+use crate::driver::{OpenRequest, Place, Take};
+use crate::uplink::takeover::Nic;
 use crate::worker::{WorkerError, assign};
 use millrace_api::Bandwidth;
 use millrace_config::{Attachment, PortConfig, Prefix};
@@ -13,10 +14,32 @@ use millrace_fastpath::port::{Frame, PortCounters, PortId, PortQueue};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// What only some ports have.
+#[derive(Default)]
+struct Extra {
+    lasting: Option<Lasting>,
+    bandwidth: Option<Bandwidth>,
+    take: Take,
+    nic: Option<Nic>,
+}
+
 impl<F: Frame> Control<F> {
     /// Adds a port; it carries traffic when this returns. On failure nothing is left of it.
     pub fn add_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
-        self.add(config, None, None)
+        self.add(config, Extra::default())
+    }
+
+    /// Adds the port of an uplink; it takes nothing yet from a NIC that it shares. On failure nothing is left of it.
+    pub(crate) fn add_uplink_port(
+        &mut self,
+        config: PortConfig,
+        nic: Option<Nic>,
+    ) -> Result<PortId, PortError> {
+        let take = match &config.attachment {
+            Attachment::AfXdp { .. } => Take::Claimed,
+            _ => Take::Everything,
+        };
+        self.add(config, Extra { take, nic, ..Extra::default() })
     }
 
     /// Adds the port of an attachment: it outlives the process. On failure nothing is left of it but what was adopted.
@@ -26,15 +49,11 @@ impl<F: Frame> Control<F> {
         lasting: Lasting,
         bandwidth: Option<Bandwidth>,
     ) -> Result<PortId, PortError> {
-        self.add(config, Some(lasting), bandwidth)
+        self.add(config, Extra { lasting: Some(lasting), bandwidth, ..Extra::default() })
     }
 
-    fn add(
-        &mut self,
-        config: PortConfig,
-        lasting: Option<Lasting>,
-        bandwidth: Option<Bandwidth>,
-    ) -> Result<PortId, PortError> {
+    fn add(&mut self, config: PortConfig, extra: Extra) -> Result<PortId, PortError> {
+        let Extra { lasting, bandwidth, take, nic } = extra;
         self.check_new(&config)?;
         let id = self.numbers.take().ok_or_else(|| PortError::TooMany(config.name.clone()))?;
         let mut port = Port {
@@ -50,6 +69,8 @@ impl<F: Frame> Control<F> {
             lasting,
             routes: Vec::new(),
             bandwidth,
+            take,
+            nic,
         };
         match self.bring_up(&mut port) {
             Ok(()) => {
@@ -92,8 +113,12 @@ impl<F: Frame> Control<F> {
                 Some(_) => Place::Pod,
                 None => Place::Here,
             },
+            take: port.take,
         };
         let opened = self.driver.open(&request).map_err(failed(Step::Open))?;
+        if let (Some(nic), Some(mac)) = (&mut port.nic, opened.device.mac()) {
+            nic.mac = mac;
+        }
         port.device = Some(opened.device);
         // From here on a failure drops the queues when this function returns, before the device.
         let queues = opened.queues;

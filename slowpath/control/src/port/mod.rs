@@ -17,8 +17,9 @@ pub(crate) use number::Numbers;
 pub(crate) use pending::Pending;
 
 use crate::attachment::Lasting;
-use crate::driver::Device;
+use crate::driver::{Device, Take};
 use crate::plumbing::Site;
+use crate::uplink::takeover::Nic;
 use ipnet::IpNet;
 use millrace_api::{Bandwidth, Route};
 use millrace_config::PortConfig;
@@ -48,11 +49,15 @@ pub(crate) struct Port {
     pub(crate) routes: Vec<Route>,
     /// Limits of its rate.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// Which packets it takes from an interface that is the kernel's.
+    pub(crate) take: Take,
+    /// The NIC that is taken from the kernel for it.
+    pub(crate) nic: Option<Nic>,
 }
 
 impl Port {
     pub(crate) fn site(&self) -> Site<'_> {
-        let Port { id, config, addresses, mtu, .. } = self;
-        Site { id: *id, config, addresses, mtu: *mtu, lasting: self.lasting.as_ref() }
+        let Port { id, config, addresses, mtu, nic, .. } = self;
+        Site { id: *id, config, addresses, mtu: *mtu, lasting: self.lasting.as_ref(), nic: nic.as_ref() }
     }
 }

@@ -24,6 +24,7 @@ impl<F: Frame> Control<F> {
     }
 
     pub(crate) fn remove_any_port(&mut self, name: &PortName) -> Result<(), PortError> {
+        self.release_nics_over(name)?;
         let forgotten = self.forget_pending(name);
         let Some(port) = self.ports.remove(name) else {
             return if forgotten { Ok(()) } else { Err(PortError::Unknown(name.clone())) };

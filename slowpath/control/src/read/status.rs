@@ -63,7 +63,7 @@ impl<F: Frame> Control<F> {
         self.published_at.elapsed()
     }
 
-    /// Objects, files and configured ports that cannot be used, health checks that cannot be answered, and ranges that the
+    /// Objects, files, configured ports and uplinks that cannot be used, health checks that cannot be answered, and ranges that the
     /// host does not reach.
     pub fn object_errors(&self) -> ObjectErrorList {
         let ports = self.pending.iter().map(|pending| ObjectError {
@@ -77,13 +77,15 @@ impl<F: Frame> Control<F> {
             errors: objects
                 .chain(ports)
                 .chain(self.host_leg.errors())
+                .chain(self.uplinks.errors())
                 .chain(self.attachment_errors())
                 .collect(),
         }
     }
 
     fn error_count(&self) -> usize {
-        let ours = self.pending.len() + self.host_leg.error_count() + self.attachment_errors().count();
+        let ports = self.pending.len() + self.uplinks.error_count();
+        let ours = ports + self.host_leg.error_count() + self.attachment_errors().count();
         self.object_errors.len() + self.health_errors.len() + ours
     }
 

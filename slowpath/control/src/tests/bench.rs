@@ -7,7 +7,7 @@ use millrace_api::Route;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName};
 use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
-use millrace_fastpath::port::{BufferFrame, Burst, PortId, PortQueue, WorkerId};
+use millrace_fastpath::port::{BufferFrame, Burst, ClaimChanges, PortId, PortQueue, WorkerId};
 use millrace_fastpath::sync::{Domain, Region, Snapshot};
 use millrace_fastpath::tables::{Gateway, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -44,6 +44,12 @@ pub(super) struct Outside {
     /// Network namespaces that are not there.
     pub(super) gone: Mutex<BTreeSet<PathBuf>>,
     pub(super) host: Mutex<Host>,
+    /// What is claimed on each port that was opened with nothing taken.
+    pub(super) claims: Mutex<BTreeMap<PortId, BTreeSet<String>>>,
+    /// The MTU that each port was opened with.
+    pub(super) mtus: Mutex<BTreeMap<PortId, u16>>,
+    /// Whether steering fails.
+    pub(super) steering_fails: AtomicUsize,
 }
 
 impl Outside {
@@ -80,6 +86,8 @@ impl Drop for Counted {
 struct MemoryDriver(Arc<Outside>);
 
 struct MemoryDevice {
+    id: PortId,
+    take: crate::Take,
     outside: Arc<Outside>,
     _counted: Counted,
 }
@@ -94,6 +102,10 @@ impl Driver<BufferFrame> for MemoryDriver {
         self.0.fail(Step::Open)?;
         let wire = Arc::new(Mutex::new(Wire::default()));
         self.0.wires.lock().unwrap().insert(request.id, Arc::clone(&wire));
+        self.0.mtus.lock().unwrap().insert(request.id, request.mtu);
+        if request.take == crate::Take::Claimed {
+            self.0.claims.lock().unwrap().insert(request.id, BTreeSet::new());
+        }
         let queue = |_| {
             let counted = Counted::new(&self.0, |outside| &outside.queues);
             Box::new(MemoryPort { wire: Arc::clone(&wire), _counted: counted })
@@ -101,7 +113,12 @@ impl Driver<BufferFrame> for MemoryDriver {
         };
         let counted = Counted::new(&self.0, |outside| &outside.devices);
         Ok(Opened {
-            device: Box::new(MemoryDevice { outside: Arc::clone(&self.0), _counted: counted }),
+            device: Box::new(MemoryDevice {
+                id: request.id,
+                take: request.take,
+                outside: Arc::clone(&self.0),
+                _counted: counted,
+            }),
             queues: (0..request.config.queues.get()).map(queue).collect(),
         })
     }
@@ -115,11 +132,26 @@ impl Device for MemoryDevice {
     fn details(&self) -> Vec<(&'static str, String)> {
         vec![("driver", "memory".to_owned())]
     }
+
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), Refusal> {
+        assert_eq!(self.take, crate::Take::Claimed, "only what is shared is steered");
+        if self.outside.steering_fails.load(Ordering::SeqCst) > 0 {
+            return Err("steering refused".into());
+        }
+        let mut claims = self.outside.claims.lock().unwrap();
+        let claims = claims.get_mut(&self.id).unwrap();
+        for claim in &changes.released {
+            claims.remove(&format!("{claim:?}"));
+        }
+        claims.extend(changes.claimed.iter().map(|claim| format!("{claim:?}")));
+        Ok(())
+    }
 }
 
 impl Drop for MemoryDevice {
     fn drop(&mut self) {
         assert!(self.outside.failing.lock().is_ok());
+        self.outside.claims.lock().unwrap().remove(&self.id);
     }
 }
 
@@ -144,6 +176,8 @@ pub(super) struct Host {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) routes: Vec<IpNet>,
     pub(super) led: Option<HostRoutes>,
+    /// The neighbours that were asked for, each time.
+    pub(super) solicited: Vec<(u32, IpAddr)>,
 }
 
 struct MemoryStack(Arc<Outside>);
@@ -166,6 +200,11 @@ impl HostStack for MemoryStack {
 
     fn is_led(&mut self, wanted: &HostRoutes) -> Result<bool, Refusal> {
         Ok(self.0.host.lock().unwrap().led.as_ref() == Some(wanted))
+    }
+
+    fn solicit(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<(), Refusal> {
+        self.0.host.lock().unwrap().solicited.extend_from_slice(neighbours);
+        Ok(())
     }
 }
 

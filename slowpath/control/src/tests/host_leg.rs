@@ -19,7 +19,7 @@ fn set_addresses(node: &Node, addresses: &[&str]) {
     node.outside.host.lock().unwrap().addresses = addresses.iter().map(|text| ip(text)).collect();
 }
 
-fn object(name: &str, addresses: &[&str], ranges: &[&str]) -> Object {
+pub(super) fn object(name: &str, addresses: &[&str], ranges: &[&str]) -> Object {
     Object::Node(NodeObject {
         name: ObjectName::cluster_wide(name),
         labels: Default::default(),

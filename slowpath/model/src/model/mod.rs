@@ -67,6 +67,7 @@ pub struct Model {
     pub(crate) health: HealthChecks,
     pub(crate) incoming: Incoming,
     pub(crate) seen: Seen,
+    pub(crate) underlay: crate::underlay::Underlay,
     routes: routes::Routes,
     tables: TableSet,
 }
@@ -88,6 +89,7 @@ impl Model {
             health: HealthChecks::default(),
             incoming: Incoming::default(),
             seen: Seen::default(),
+            underlay: crate::underlay::Underlay::default(),
             routes: routes::Routes::default(),
             config,
         }

@@ -4,8 +4,8 @@ use super::{Story, place};
 use millrace_api::{Protocol, TraceStep};
 use millrace_config::LoadBalancing;
 use millrace_fastpath::pipeline::{TraceEnd, TraceStep as Step};
-use millrace_fastpath::port::{DropReason, Frame};
-use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId};
+use millrace_fastpath::port::{DropReason, Frame, PortId};
+use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel};
 
 impl<F: Frame> Story<'_, F> {
     /// One line a stage. A stage that refuses has the last.
@@ -55,6 +55,11 @@ impl<F: Frame> Story<'_, F> {
                 }
             }
             Step::Masqueraded { address, hairpin } => steps.push(self.masqueraded(address, hairpin)),
+            Step::LeavesCluster { address } => steps.push(self.leaves_cluster(address)),
+            Step::Spread { ways } => {
+                steps.push(step("next hop", format!("one of {ways}"), "by the hash of the connection"));
+            }
+            Step::Tunnel { tunnel } => steps.push(self.tunnel(&tunnel)),
             Step::Route { destination, neighbour } => steps.push(self.route(destination, &neighbour)),
         }
     }
@@ -204,6 +209,24 @@ impl<F: Frame> Story<'_, F> {
         source_address(answer).with("source", address.to_string()).with("ports", ports)
     }
 
+    fn leaves_cluster(&self, address: Address) -> TraceStep {
+        let ports = self.control.current.masquerade.ports;
+        let ports = format!("{}-{}", ports.first, ports.last);
+        let answer =
+            format!("yes, the connection leaves the cluster: it becomes {address}, with a free port of {ports}");
+        source_address(answer).with("source", address.to_string()).with("ports", ports)
+    }
+
+    fn tunnel(&self, tunnel: &Tunnel) -> TraceStep {
+        let (local, remote, vni) = (tunnel.local, tunnel.remote, tunnel.vni.get());
+        let answer = format!("VXLAN {vni} from {local} to {remote}, by {}", self.port(tunnel.port));
+        step("tunnel", "does the way lead through one", answer)
+            .with("vni", vni.to_string())
+            .with("local", local.to_string())
+            .with("remote", remote.to_string())
+            .with("mac", tunnel.destination_mac.to_string())
+    }
+
     fn route(&self, destination: Address, neighbour: &Adjacency) -> TraceStep {
         let (mac, mtu) = (neighbour.destination_mac, neighbour.mtu);
         let answer = format!("{}, MAC address {mac}, MTU {mtu}", self.port(neighbour.port));
@@ -218,10 +241,17 @@ impl<F: Frame> Story<'_, F> {
     fn refusal(&self) -> Option<TraceStep> {
         let reason = match self.traced.end {
             TraceEnd::Sent { .. } => return None,
+            TraceEnd::Waits { port, address } => return Some(self.waits(port, address)),
             TraceEnd::Local => return Some(self.last_route("this node itself", Some(Route::Local))),
             TraceEnd::Reset(reason) | TraceEnd::Icmp(_, reason) | TraceEnd::Dropped(reason) => reason,
         };
         Some(self.refused_for(reason).with("reason", reason.name()))
+    }
+
+    fn waits(&self, port: PortId, address: Address) -> TraceStep {
+        let asked = format!("the MAC address of {address} behind {}", self.port(port));
+        step("neighbours", asked, "not known yet: the packet waits until it is, a second at most")
+            .with("address", address.to_string())
     }
 
     fn refused_for(&self, reason: DropReason) -> TraceStep {

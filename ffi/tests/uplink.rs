@@ -1,0 +1,247 @@
+//! A NIC that is shared with the kernel, and what becomes of the kernel's traffic. Needs root.
+//!
+//! ```text
+//!  peer: eth0 ══ nic :node ── kernel (10.78.0.2)
+//!                     └────── socket (what is claimed)
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod pods;
+
+use millrace_fastpath::port::{Burst, Claim, ClaimChanges, Frame, PortCounters};
+use millrace_ffi::device::Opened;
+use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig, XdpError, XdpMode};
+use pods::{Namespace, alone, assert_all_back, eal, unique, veth};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const HOLDER: &str = "MILLRACE_TEST_UPLINK";
+
+fn arena(chunks: u32) -> Arena {
+    Arena::try_new(eal(), &ArenaConfig { name: unique("arena"), chunks, huge_pages: false }).unwrap()
+}
+
+/// A node with a NIC to a peer.
+fn pair() -> (Namespace, Namespace) {
+    let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
+    veth(&node, "nic", &peer, "10.78.0.1/24");
+    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "nic"]);
+    peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
+    (node, peer)
+}
+
+fn pods_range() -> Claim {
+    Claim::Destination("10.99.0.0/16".parse().unwrap())
+}
+
+fn claim(opened: &Opened, claim: Claim) {
+    let changes = ClaimChanges { released: Vec::new(), claimed: vec![claim] };
+    opened.device.steer(&changes).unwrap();
+}
+
+/// Not a test of its own: the process that `what_the_kernel_has_is_not_touched…` kills. It holds the uplink that the
+/// environment names and throws away what it takes.
+#[test]
+#[ignore = "started by another test"]
+fn holder() {
+    let Ok(interface) = std::env::var(HOLDER) else { return };
+    let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
+    let mut opened = xdp::open(&XdpConfig::uplink(interface, 1), &arena, &counters).unwrap();
+    claim(&opened, pods_range());
+    println!("open");
+    loop {
+        let mut burst = Burst::new();
+        opened.queues[0].rx_burst(&mut burst);
+        opened.queues[0].flush();
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn start_holder(node: &Namespace) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["netns", "exec", &node.0, program.to_str().unwrap()];
+    let mut child = Command::new("ip")
+        .args(arguments)
+        .args(["holder", "--exact", "--ignored", "--nocapture"])
+        .env(HOLDER, "nic")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("open")), "the holder did not start");
+    child
+}
+
+/// Sends and echoes a counter over TCP until told to stop; gives how often, and the longest time for one.
+fn session(node: &Namespace, peer: &Namespace, until: Instant) -> (u64, Duration) {
+    let listener = node.within(|| TcpListener::bind("10.78.0.2:22").unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 8];
+            while stream.read_exact(&mut buffer).is_ok() {
+                stream.write_all(&buffer).unwrap();
+            }
+        });
+        peer.within(|| {
+            let mut stream = TcpStream::connect("10.78.0.2:22").unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let (mut count, mut longest) = (0_u64, Duration::ZERO);
+            while Instant::now() < until {
+                let began = Instant::now();
+                stream.write_all(&count.to_be_bytes()).unwrap();
+                let mut back = [0; 8];
+                stream.read_exact(&mut back).unwrap();
+                assert_eq!(u64::from_be_bytes(back), count);
+                longest = longest.max(began.elapsed());
+                count += 1;
+            }
+            (count, longest)
+        })
+    })
+}
+
+#[test]
+fn what_the_kernel_has_is_not_touched_when_the_holder_comes_and_is_killed() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    // Without it, veth throws away what waits in its ring when XDP is taken off; a NIC has its own ring.
+    node.run(&["ethtool", "-K", "nic", "gro", "on"]);
+    let until = Instant::now() + Duration::from_secs(6);
+    let (output, (exchanges, longest)) = thread::scope(|scope| {
+        let ping = scope.spawn(|| {
+            let flood = ["netns", "exec", &peer.0, "ping", "-f", "-q", "-w", "6", "10.78.0.2"];
+            Command::new("ip").args(flood).output().unwrap()
+        });
+        let killer = scope.spawn(|| {
+            let mut kills = 0;
+            while Instant::now() + Duration::from_secs(1) < until {
+                let mut holder = start_holder(&node);
+                thread::sleep(Duration::from_millis(300));
+                holder.kill().unwrap();
+                holder.wait().unwrap();
+                kills += 1;
+                thread::sleep(Duration::from_millis(100));
+            }
+            kills
+        });
+        let session = session(&node, &peer, until);
+        println!("killed {} times", killer.join().unwrap());
+        (ping.join().unwrap(), session)
+    });
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{report}{exchanges} exchanges, the longest {longest:?}");
+    assert!(report.contains(" 0% packet loss"), "{report}");
+    // A retransmission takes 200 ms.
+    assert!(longest < Duration::from_millis(200), "{longest:?}");
+}
+
+#[test]
+fn the_device_tells_what_it_is_and_takes_what_it_is_told() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    let (arena, counters) = (arena(2_048), Arc::new(PortCounters::default()));
+    node.run(&["ip", "link", "set", "nic", "address", "02:00:00:00:00:42"]);
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("nic", 1), &arena, &counters).unwrap());
+    assert_eq!(opened.device.mac().unwrap().to_string(), "02:00:00:00:00:42");
+    assert_eq!(opened.device.mtu(), Some(1500));
+    node.run(&["ip", "link", "set", "nic", "mtu", "1400"]);
+    assert_eq!(opened.device.mtu(), Some(1400));
+    let sender = peer.within(|| UdpSocket::bind("10.78.0.1:0").unwrap());
+    let mut taken = || {
+        sender.send_to(b"millrace", "10.99.0.1:9").unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let mut burst = Burst::new();
+        opened.queues[0].rx_burst(&mut burst)
+    };
+    assert_eq!(taken(), 0);
+    let changes = ClaimChanges { released: Vec::new(), claimed: vec![pods_range()] };
+    opened.device.steer(&changes).unwrap();
+    opened.device.steer(&changes).unwrap();
+    assert_eq!(taken(), 1);
+    let back = ClaimChanges { released: changes.claimed, claimed: Vec::new() };
+    opened.device.steer(&back).unwrap();
+    opened.device.steer(&back).unwrap();
+    assert_eq!(taken(), 0);
+    drop((opened.queues, opened.device));
+    assert_all_back(arena.pool());
+}
+
+#[test]
+fn every_queue_of_the_nic_has_a_socket_or_the_uplink_is_refused() {
+    let _alone = alone();
+    let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
+    let name = &peer.0;
+    let two = ["numrxqueues", "2", "numtxqueues", "2"];
+    let link = ["ip", "link", "add", "nic"];
+    let rest = ["type", "veth", "peer", "name", "eth0"];
+    node.run(&[&link[..], &two, &rest, &two, &["netns", name]].concat());
+    node.run(&["ethtool", "-L", "nic", "rx", "2", "tx", "2"]);
+    let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
+    let open = |queues| node.within(|| xdp::open(&XdpConfig::uplink("nic", queues), &arena, &counters));
+    let error = open(1).err().unwrap();
+    assert!(matches!(error, XdpError::UplinkQueues { has: 2, queues: 1, .. }), "{error}");
+    println!("{error}");
+    assert!(matches!(open(3).err().unwrap(), XdpError::UplinkQueues { has: 2, queues: 3, .. }));
+    let opened = open(2).unwrap();
+    assert_eq!(opened.queues.len(), 2);
+    drop((opened.queues, opened.device));
+    assert_all_back(arena.pool());
+}
+
+/// Sends a frame back to where it came from, with addresses exchanged.
+fn turn(frame: &mut Mbuf) {
+    let bytes = frame.head_mut();
+    let (to, from) = bytes.split_at_mut(6);
+    to.swap_with_slice(&mut from[..6]);
+    let addresses: [u8; 8] = bytes[26..34].try_into().unwrap();
+    bytes[26..30].copy_from_slice(&addresses[4..]);
+    bytes[30..34].copy_from_slice(&addresses[..4]);
+    let ports: [u8; 4] = bytes[34..38].try_into().unwrap();
+    bytes[34..36].copy_from_slice(&ports[2..]);
+    bytes[36..38].copy_from_slice(&ports[..2]);
+}
+
+/// An interface on top of another, as bonds and VLANs are: no driver of its own, so the program runs behind it.
+#[test]
+fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    node.run(&["ip", "addr", "del", "10.78.0.2/24", "dev", "nic"]);
+    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
+    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
+    node.run(&["ip", "link", "set", "upper", "up"]);
+    let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
+    let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink("upper", 1) };
+    assert!(node.within(|| xdp::open(&native, &arena, &counters)).is_err());
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("upper", 1), &arena, &counters).unwrap());
+    assert!(opened.device.details().contains(&("xdp", "generic".to_owned())));
+    claim(&opened, pods_range());
+    peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);
+    let client = peer.within(|| UdpSocket::bind("10.78.0.1:7000").unwrap());
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    for number in 0..100_u8 {
+        client.send_to(&[number; 1_000], "10.99.0.1:9").unwrap();
+        let until = Instant::now() + Duration::from_secs(1);
+        let mut burst: Burst<Mbuf> = Burst::new();
+        while opened.queues[0].rx_burst(&mut burst) == 0 && Instant::now() < until {
+            thread::yield_now();
+        }
+        assert_eq!(burst.len(), 1);
+        turn(&mut burst[0]);
+        opened.queues[0].tx_burst(&mut burst);
+        opened.queues[0].flush();
+        let mut buffer = [0; 1_500];
+        assert_eq!(client.recv(&mut buffer).unwrap(), 1_000);
+        assert!(buffer[..1_000].iter().all(|&byte| byte == number));
+    }
+    drop((opened.queues, opened.device));
+    assert_all_back(arena.pool());
+}

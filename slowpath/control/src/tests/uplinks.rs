@@ -1,0 +1,149 @@
+//! Uplinks as the control thread sees them: opened and closed as interfaces come and go, steered, their neighbours kept known.
+
+use super::bench::{Node, Outside};
+use crate::uplink::kernel::{Hop, Interface, Neighbour, Route, Trust, View};
+use millrace_config::{Config, InterfaceName, PortName};
+use millrace_fastpath::port::PortId;
+use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_model::{Kind, ObjectName};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const CONFIG: &str = "
+uplinks: [{interface: eth0}]
+cluster: {serviceCIDRs: [10.96.0.0/16]}
+hostLeg: none
+";
+
+fn node() -> Node {
+    let config: Config = millrace_config::parse(Path::new("test"), CONFIG).unwrap();
+    let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
+    node.control.set_synced();
+    node.control.publish();
+    node
+}
+
+fn eth0() -> InterfaceName {
+    "eth0".parse().unwrap()
+}
+
+fn port() -> PortName {
+    "eth0".parse().unwrap()
+}
+
+/// `eth0` under this number, with a default route.
+fn view(index: u32) -> View {
+    let interface = Interface {
+        index,
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        mtu: 1400,
+        is_up: true,
+        addresses: vec!["192.0.2.1/24".parse().unwrap()],
+    };
+    let hop = Hop { interface: eth0(), gateway: Some("192.0.2.254".parse().unwrap()) };
+    let route = Route { to: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: vec![hop] };
+    View { interfaces: [(eth0(), interface)].into(), routes: vec![route], neighbours: [].into() }
+}
+
+fn id(node: &Node) -> Option<PortId> {
+    node.control.ports.get(&port()).map(|port| port.id)
+}
+
+fn told(node: &mut Node, view: View) {
+    node.control.set_kernel_view(view);
+    node.control.publish();
+}
+
+fn errors(node: &Node) -> Vec<String> {
+    node.control.object_errors().errors.into_iter().map(|error| error.reason).collect()
+}
+
+fn claims(node: &Node) -> Vec<String> {
+    let claims = node.outside.claims.lock().unwrap();
+    claims.values().next().into_iter().flatten().cloned().collect()
+}
+
+#[test]
+fn an_uplink_is_open_while_its_interface_is_there_and_as_large_as_it() {
+    let mut node = node();
+    assert_eq!(id(&node), None);
+    told(&mut node, View::default());
+    assert!(errors(&node)[0].contains("eth0"), "{:?}", errors(&node));
+    told(&mut node, view(3));
+    let first = id(&node).unwrap();
+    assert_eq!(node.outside.mtus.lock().unwrap()[&first], 1400);
+    assert!(errors(&node).is_empty());
+
+    let mut other = view(3);
+    other.interfaces.get_mut(&eth0()).unwrap().mtu = 1300;
+    told(&mut node, other);
+    assert_eq!((id(&node), node.control.ports[&port()].mtu), (Some(first), 1300));
+
+    told(&mut node, view(4));
+    assert_ne!(id(&node).unwrap(), first, "another interface of that name is another port");
+    told(&mut node, View::default());
+    assert_eq!(id(&node), None);
+    node.end();
+}
+
+#[test]
+fn what_is_claimed_follows_the_tables_and_is_claimed_again_on_another_interface() {
+    let mut node = node();
+    told(&mut node, view(3));
+    assert!(claims(&node).iter().any(|claim| claim.contains("10.96.0.0/16")), "{:?}", claims(&node));
+    let before = claims(&node);
+    node.control.model().apply(super::host_leg::object("node", &["192.0.2.1"], &["10.244.1.0/24"]));
+    node.control.publish();
+    assert!(claims(&node).iter().any(|claim| claim.contains("10.244.1.0/24")), "{:?}", claims(&node));
+    let with_range = claims(&node);
+    told(&mut node, view(4));
+    assert_eq!(claims(&node), with_range);
+    node.control.model().delete(Kind::Node, &ObjectName::cluster_wide("node"));
+    node.control.publish();
+    assert_eq!(claims(&node), before);
+    node.end();
+}
+
+#[test]
+fn an_uplink_that_cannot_be_steered_is_closed_and_tried_again() {
+    let mut node = node();
+    node.outside.steering_fails.store(1, Ordering::SeqCst);
+    told(&mut node, view(3));
+    assert_eq!(id(&node), None);
+    assert!(errors(&node)[0].contains("steering refused"), "{:?}", errors(&node));
+    node.outside.steering_fails.store(0, Ordering::SeqCst);
+    node.control.tend_uplinks(Instant::now() + Duration::from_secs(2));
+    assert!(id(&node).is_some());
+
+    node.outside.steering_fails.store(1, Ordering::SeqCst);
+    node.control.model().apply(super::host_leg::object("node", &["192.0.2.1"], &["10.244.1.0/24"]));
+    node.control.publish();
+    assert_eq!(id(&node), None);
+    node.outside.steering_fails.store(0, Ordering::SeqCst);
+    node.control.tend_uplinks(Instant::now() + Duration::from_secs(60));
+    assert!(claims(&node).iter().any(|claim| claim.contains("10.244.1.0/24")), "{:?}", claims(&node));
+    node.end();
+}
+
+#[test]
+fn next_hops_and_those_that_packets_wait_for_are_looked_for() {
+    let mut node = node();
+    told(&mut node, view(3));
+    let solicited = |node: &Node| std::mem::take(&mut node.outside.host.lock().unwrap().solicited);
+    assert_eq!(solicited(&node), [(3, "192.0.2.254".parse().unwrap())]);
+    let uplink = id(&node).unwrap();
+    node.control.report_unresolved([(uplink, "192.0.2.7".parse().unwrap()), (PortId(99), "192.0.2.8".parse().unwrap())]);
+    assert_eq!(solicited(&node), [(3, "192.0.2.7".parse().unwrap())]);
+    let mut known = view(3);
+    for address in ["192.0.2.254", "192.0.2.7"] {
+        let neighbour = Neighbour { mac: Some(MacAddr([2; 6])), trust: Trust::Permanent };
+        known.neighbours.insert((eth0(), address.parse().unwrap()), neighbour);
+    }
+    told(&mut node, known);
+    node.control.tend_neighbours(Instant::now() + Duration::from_secs(100));
+    assert!(solicited(&node).is_empty());
+    node.end();
+}

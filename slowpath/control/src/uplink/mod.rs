@@ -1,0 +1,11 @@
+//! Uplinks: the node's way to other nodes and to the world.
+
+mod asked;
+pub mod kernel;
+mod steering;
+pub mod takeover;
+mod tend;
+mod underlay;
+
+pub use steering::{ClaimInput, Steering};
+pub(crate) use tend::Uplinks;
