@@ -9,6 +9,7 @@
 
 mod pods;
 
+use ipnet::IpNet;
 use millrace_fastpath::port::{Burst, Claim, ClaimChanges, Frame, PortCounters};
 use millrace_ffi::device::Opened;
 use millrace_ffi::mbuf::Mbuf;
@@ -36,8 +37,12 @@ fn pair() -> (Namespace, Namespace) {
     (node, peer)
 }
 
+fn range() -> IpNet {
+    "10.99.0.0/16".parse().unwrap()
+}
+
 fn pods_range() -> Claim {
-    Claim::Destination("10.99.0.0/16".parse().unwrap())
+    Claim::Destination(range())
 }
 
 fn claim(opened: &Opened, claim: Claim) {
@@ -165,6 +170,12 @@ fn the_device_tells_what_it_is_and_takes_what_it_is_told() {
     let changes = ClaimChanges { released: Vec::new(), claimed: vec![pods_range()] };
     opened.device.steer(&changes).unwrap();
     opened.device.steer(&changes).unwrap();
+    assert_eq!(taken(), 1);
+    let returned = ClaimChanges { released: vec![pods_range()], claimed: vec![Claim::Returned(range())] };
+    opened.device.steer(&returned).unwrap();
+    assert_eq!(taken(), 0);
+    let back = ClaimChanges { released: returned.claimed, claimed: returned.released };
+    opened.device.steer(&back).unwrap();
     assert_eq!(taken(), 1);
     let back = ClaimChanges { released: changes.claimed, claimed: Vec::new() };
     opened.device.steer(&back).unwrap();

@@ -1,7 +1,7 @@
 //! The control thread's side of an AF_XDP port.
 
 use super::config::XdpMode;
-use super::error::XdpError;
+use super::error::{ClaimError, XdpError};
 use super::handle::SharedSocket;
 use super::program::Steering;
 use crate::device::{Device, Link};
@@ -47,9 +47,22 @@ impl Device for XdpDevice {
         }
     }
 
+    /// What is new is claimed before anything is released, so that a packet that one claim gives up to another comes all the
+    /// time; only what that does not allow comes last.
     fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        let mut last = Vec::new();
+        for claim in &changes.claimed {
+            match self.steering.claim(claim) {
+                Err(XdpError::Claim {
+                    reason: ClaimError::Contradicts(_) | ClaimError::Full { .. }, ..
+                }) => {
+                    last.push(claim);
+                }
+                outcome => outcome?,
+            }
+        }
         changes.released.iter().try_for_each(|claim| self.steering.release(claim))?;
-        changes.claimed.iter().try_for_each(|claim| self.steering.claim(claim))
+        last.into_iter().try_for_each(|claim| self.steering.claim(claim))
     }
 
     fn mac(&self) -> Option<MacAddr> {
