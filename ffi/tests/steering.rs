@@ -209,7 +209,7 @@ fn fragments_follow_their_first_until_its_number_is_used_again() {
         let address = to.parse().unwrap();
         steering.claim(&Claim::Frontend { address, protocol: TCP, port: 80 }).unwrap();
         let part = |port, offset| Packet {
-            fragment: Some(Fragment { id: 7, offset, more: true }),
+            fragment: Some(Fragment { id: 7, offset, more: true, has_options: true }),
             ..tcp_to(to, port)
         };
         let takes = |packet: Packet| steering.takes(&packet.frame()).unwrap();
