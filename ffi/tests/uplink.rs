@@ -220,19 +220,13 @@ fn turn(frame: &mut Mbuf) {
     bytes[36..38].copy_from_slice(&ports[..2]);
 }
 
-/// An interface on top of another, as bonds and VLANs are: no driver of its own, so the program runs behind it.
-#[test]
-fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
-    let _alone = alone();
-    let (node, peer) = pair();
-    node.run(&["ip", "addr", "del", "10.78.0.2/24", "dev", "nic"]);
-    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
-    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
-    node.run(&["ip", "link", "set", "upper", "up"]);
+/// Opens `interface` of the node, which is not to be in native mode, and has packets of the peer turned back by it, while
+/// the kernel answers others.
+fn turns_packets_in_generic_mode(node: &Namespace, peer: &Namespace, interface: &str) {
     let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
-    let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink("upper", 1) };
-    assert!(node.within(|| xdp::open(&native, &arena, &counters)).is_err());
-    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("upper", 1), &arena, &counters).unwrap());
+    let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink(interface, 1) };
+    node.within(|| println!("{}", xdp::open(&native, &arena, &counters).err().unwrap()));
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink(interface, 1), &arena, &counters).unwrap());
     assert!(opened.device.details().contains(&("xdp", "generic".to_owned())));
     claim(&opened, pods_range());
     peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);
@@ -245,7 +239,7 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
         while opened.queues[0].rx_burst(&mut burst) == 0 && Instant::now() < until {
             thread::yield_now();
         }
-        assert_eq!(burst.len(), 1);
+        assert_eq!(burst.len(), 1, "packet {number}");
         turn(&mut burst[0]);
         opened.queues[0].tx_burst(&mut burst);
         opened.queues[0].flush();
@@ -253,6 +247,83 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
         assert_eq!(client.recv(&mut buffer).unwrap(), 1_000);
         assert!(buffer[..1_000].iter().all(|&byte| byte == number));
     }
+    peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);
     drop((opened.queues, opened.device));
     assert_all_back(arena.pool());
+}
+
+/// Whether the kernel can make interfaces of a kind; says so if not.
+fn has_kind(kind: &str) -> bool {
+    let namespace = Namespace::new("kind");
+    let arguments = ["netns", "exec", &namespace.0, "ip", "link", "add", "name", "probe0", "type", kind];
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    let is_there = output.status.success();
+    if !is_there {
+        println!("not tested: this kernel makes no {kind}");
+    }
+    is_there
+}
+
+#[test]
+fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    node.run(&["ip", "addr", "del", "10.78.0.2/24", "dev", "nic"]);
+    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
+    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
+    node.run(&["ip", "link", "set", "upper", "up"]);
+    turns_packets_in_generic_mode(&node, &peer, "upper");
+}
+
+/// ```text
+///  node: bond0 ─┬─ nic0 ══ port0 ─┬─ bridge :peer
+///               └─ nic1 ══ port1 ─┘
+/// ```
+#[test]
+fn a_bond_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    if !has_kind("bond") {
+        return;
+    }
+    let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
+    node.run(&["ip", "link", "add", "bond0", "type", "bond", "mode", "active-backup", "miimon", "20"]);
+    peer.run(&["ip", "link", "add", "bridge", "type", "bridge"]);
+    for (nic, port) in [("nic0", "port0"), ("nic1", "port1")] {
+        node.run(&["ip", "link", "add", nic, "type", "veth", "peer", "name", port, "netns", &peer.0]);
+        node.run(&["ip", "link", "set", nic, "master", "bond0"]);
+        peer.run(&["ip", "link", "set", port, "master", "bridge"]);
+        peer.run(&["ip", "link", "set", port, "up"]);
+    }
+    peer.run(&["ethtool", "-K", "bridge", "tx", "off"]);
+    pods::configure(&peer, "bridge", "10.78.0.1/24");
+    pods::configure(&node, "bond0", "10.78.0.2/24");
+    peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
+    thread::sleep(Duration::from_millis(200));
+    turns_packets_in_generic_mode(&node, &peer, "bond0");
+    // The other member takes over.
+    node.run(&["ip", "link", "set", "nic0", "down"]);
+    thread::sleep(Duration::from_millis(200));
+    turns_packets_in_generic_mode(&node, &peer, "bond0");
+}
+
+#[test]
+fn a_vlan_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    let vlan = |namespace: &Namespace, parent: &str| {
+        let add = ["netns", "exec", &namespace.0, "ip", "link", "add", "link", parent];
+        let add = Command::new("ip").args(add).args(["name", "vlan", "type", "vlan", "id", "100"]).output();
+        add.unwrap().status.success()
+    };
+    if !vlan(&node, "nic") || !vlan(&peer, "eth0") {
+        println!("not tested: this kernel makes no VLAN");
+        return;
+    }
+    node.run(&["ip", "addr", "flush", "dev", "nic"]);
+    peer.run(&["ip", "addr", "flush", "dev", "eth0"]);
+    peer.run(&["ethtool", "-K", "vlan", "tx", "off"]);
+    pods::configure(&node, "vlan", "10.78.0.2/24");
+    pods::configure(&peer, "vlan", "10.78.0.1/24");
+    peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
+    turns_packets_in_generic_mode(&node, &peer, "vlan");
 }
