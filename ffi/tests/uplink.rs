@@ -19,6 +19,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,13 @@ fn holder() {
     let mut opened = xdp::open(&XdpConfig::uplink(interface, 1), &arena, &counters).unwrap();
     claim(&opened, pods_range());
     println!("open");
-    loop {
+    let is_asked_to_end = Arc::new(AtomicBool::new(false));
+    let asked = is_asked_to_end.clone();
+    thread::spawn(move || {
+        let _closed = std::io::stdin().read_to_end(&mut Vec::new());
+        asked.store(true, Ordering::Relaxed);
+    });
+    while !is_asked_to_end.load(Ordering::Relaxed) {
         let mut burst = Burst::new();
         opened.queues[0].rx_burst(&mut burst);
         opened.queues[0].flush();
@@ -68,13 +75,14 @@ fn holder() {
     }
 }
 
-fn start_holder(node: &Namespace) -> Child {
+fn start_holder(node: &Namespace, interface: &str) -> Child {
     let program = std::env::current_exe().unwrap();
     let arguments = ["netns", "exec", &node.0, program.to_str().unwrap()];
     let mut child = Command::new("ip")
         .args(arguments)
         .args(["holder", "--exact", "--ignored", "--nocapture"])
-        .env(HOLDER, "nic")
+        .env(HOLDER, interface)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -128,7 +136,7 @@ fn what_the_kernel_has_is_not_touched_when_the_holder_comes_and_is_killed() {
         let killer = scope.spawn(|| {
             let mut kills = 0;
             while Instant::now() + Duration::from_secs(1) < until {
-                let mut holder = start_holder(&node);
+                let mut holder = start_holder(&node, "nic");
                 thread::sleep(Duration::from_millis(300));
                 holder.kill().unwrap();
                 holder.wait().unwrap();
@@ -273,6 +281,27 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
     node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
     node.run(&["ip", "link", "set", "upper", "up"]);
     turns_packets_in_generic_mode(&node, &peer, "upper");
+}
+
+#[test]
+fn what_is_below_an_uplink_merges_no_packets_while_it_is_open() {
+    let _alone = alone();
+    let (node, _peer) = pair();
+    node.run(&["ethtool", "-K", "nic", "gro", "on"]);
+    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
+    node.run(&["ip", "link", "set", "upper", "up"]);
+    let merges = || {
+        let arguments = ["netns", "exec", &node.0, "ethtool", "-k", "nic"];
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains("generic-receive-offload: on")
+    };
+    assert!(merges());
+    let mut holder = start_holder(&node, "upper");
+    assert!(!merges());
+    drop(holder.stdin.take());
+    // Whether it can still write its result does not matter.
+    holder.wait().unwrap();
+    assert!(merges());
 }
 
 /// ```text

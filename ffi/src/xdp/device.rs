@@ -1,5 +1,6 @@
 //! The control thread's side of an AF_XDP port.
 
+use super::below::Unmerged;
 use super::config::XdpMode;
 use super::error::{ClaimError, XdpError};
 use super::handle::SharedSocket;
@@ -18,6 +19,8 @@ pub(super) struct XdpDevice {
     pub(super) sockets: Vec<Arc<SharedSocket>>,
     pub(super) counters: Arc<PortCounters>,
     pub(super) probe: Probe,
+    /// As long as the port is open.
+    pub(super) _unmerged: Option<Unmerged>,
 }
 
 impl XdpDevice {
