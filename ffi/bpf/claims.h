@@ -160,7 +160,8 @@ static __always_inline int claimed_with_datagram(const struct packet *packet, co
 		.source = packet->source,
 		.destination = packet->destination,
 		.id = packet->fragment_id,
-		.protocol = packet->protocol,
+		// IPv6 knows a datagram without it (RFC 8200, section 4.5): only the first fragment may show what it is.
+		.protocol = packet->family == 4 ? packet->protocol : 0,
 	};
 	__u32 ours = OURS;
 

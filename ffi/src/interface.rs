@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// Of `linux/sockios.h` and `linux/ethtool.h`.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// A structure that begins with the ethtool command that it is for.
@@ -36,6 +38,15 @@ struct DriverInfo {
     rest: [u8; 160],
 }
 
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Switch {
+    command: u32,
+    is_on: u32,
+}
+
+// SAFETY: two numbers, as in the kernel's header.
+unsafe impl EthtoolRequest for Switch {}
 // SAFETY: nine numbers, as in the kernel's header.
 unsafe impl EthtoolRequest for Channels {}
 // SAFETY: 196 bytes, the driver's name behind the command, as in the kernel's header.
@@ -116,6 +127,24 @@ impl Probe {
         self.ethtool(name, &mut info).ok()?;
         let bytes = info.driver.split(|&byte| byte == 0).next()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Whether the interface `name` merges received packets (GRO).
+    ///
+    /// # Errors
+    /// That of `ETHTOOL_GGRO`.
+    pub(crate) fn merges(&self, name: &str) -> io::Result<bool> {
+        let mut value = Switch { command: ETHTOOL_GGRO, is_on: 0 };
+        self.ethtool(name, &mut value)?;
+        Ok(value.is_on != 0)
+    }
+
+    /// Says whether the interface `name` is to merge received packets (GRO).
+    ///
+    /// # Errors
+    /// That of `ETHTOOL_SGRO`.
+    pub(crate) fn set_merging(&self, name: &str, is_on: bool) -> io::Result<()> {
+        self.ethtool(name, &mut Switch { command: ETHTOOL_SGRO, is_on: is_on.into() })
     }
 
     /// Asks the interface's driver; what a request is laid out as is said by the number that it begins with.

@@ -112,3 +112,38 @@ fn a_tap_has_the_mac_address_that_it_was_given() {
     drop((opened.queues, opened.device));
     assert_all_back(&pool);
 }
+
+/// ```text
+///  a: eth0 ══ nic-a ── port ── wire ── memif ══ memif ── wire ── port ── nic-b ══ eth0 :b
+/// ```
+#[test]
+fn tcp_crosses_shared_memory_between_two_nics() {
+    let _alone = alone();
+    let (node, a, b) = (Namespace::new("node"), Namespace::new("a"), Namespace::new("b"));
+    veth(&node, "nic-a", &a, "10.78.0.1/24");
+    veth(&node, "nic-b", &b, "10.78.0.2/24");
+    let pool = pool();
+    let socket = std::env::temp_dir().join(format!("memif-{}", std::process::id()));
+    let memif = |number, role: &str| {
+        let devargs = format!(
+            "net_memif{number},role={role},socket={},socket-abstract=no,mac=02:00:00:00:01:0{number}",
+            socket.display()
+        );
+        open(&node, &DpdkConfig::new(devargs), &pool)
+    };
+    let nic = |number, name: &str| {
+        open(&node, &DpdkConfig::new(format!("net_af_packet{number},iface={name}")), &pool)
+    };
+    let (server, client) = (memif(1, "server"), memif(2, "client"));
+    assert_eq!(server.device.mac().unwrap().to_string(), "02:00:00:00:01:01");
+    eventually("both ends are connected", || {
+        server.device.link() == Link::Up && client.device.link() == Link::Up
+    });
+    let wires = [Wire::between(nic(1, "nic-a"), server), Wire::between(client, nic(2, "nic-b"))];
+    a.run(&["ping", "-c", "2", "-i", "0.2", "-W", "2", "10.78.0.2"]);
+    println!("{:.2} Gbit/s", tcp(&b, &a, "10.78.0.2".parse().unwrap(), 4 << 20));
+    wires.into_iter().for_each(|wire| {
+        wire.cut();
+    });
+    assert_all_back(&pool);
+}

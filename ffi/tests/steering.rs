@@ -19,7 +19,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rules::Rules;
 use std::cell::RefCell;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An open uplink, and all that has to live as long.
 struct Uplink {
@@ -207,7 +209,7 @@ fn fragments_follow_their_first_until_its_number_is_used_again() {
         let address = to.parse().unwrap();
         steering.claim(&Claim::Frontend { address, protocol: TCP, port: 80 }).unwrap();
         let part = |port, offset| Packet {
-            fragment: Some(Fragment { id: 7, offset, more: true }),
+            fragment: Some(Fragment { id: 7, offset, more: true, has_options: true }),
             ..tcp_to(to, port)
         };
         let takes = |packet: Packet| steering.takes(&packet.frame()).unwrap();
@@ -245,4 +247,46 @@ fn the_verifier_has_little_to_look_at() {
         .max();
     println!("{most:?} instructions");
     assert!(most.unwrap() < 20_000);
+}
+
+/// With the claims of a busy node: what a packet of each kind costs.
+#[test]
+fn steering_costs_less_than_a_packet_does_in_the_kernel() {
+    let _alone = alone();
+    let Uplink { steering, .. } = &uplink(Take::ByMaps);
+    let node = "192.0.2.1".parse().unwrap();
+    steering.claim(&Claim::Destination("10.1.0.0/24".parse().unwrap())).unwrap();
+    steering.claim(&Claim::Destination("10.96.0.0/12".parse().unwrap())).unwrap();
+    steering.claim(&Claim::Host(node)).unwrap();
+    steering.claim(&Claim::Returned(IpNet::from(node))).unwrap();
+    steering.claim(&Claim::SourcePorts { address: node, first: 49_152, last: 65_535 }).unwrap();
+    steering.claim(&Claim::Tunnel { address: node, port: 4789 }).unwrap();
+    for number in 0..1_000_u16 {
+        let frontend = Claim::Frontend { address: node, protocol: TCP, port: 30_000 + number };
+        steering.claim(&frontend).unwrap();
+        let range = IpNet::new(Ipv4Addr::new(10, 2 + (number >> 8) as u8, number as u8, 0).into(), 24);
+        steering.claim(&Claim::Source(range.unwrap())).unwrap();
+    }
+    let tunnelled = Packet {
+        body: Body::Ports { protocol: UDP, source: 50_000, destination: 4789 },
+        ..tcp_to("192.0.2.1", 0)
+    };
+    let kinds = [
+        ("to a pod", tcp_to("10.1.0.7", 80), true),
+        ("through a tunnel", tunnelled, true),
+        ("to a frontend", tcp_to("192.0.2.1", 30_500), true),
+        ("back to a masqueraded connection", tcp_to("192.0.2.1", 50_000), true),
+        ("to the node itself", tcp_to("192.0.2.1", 22), false),
+    ];
+    for (kind, packet, is_ours) in kinds {
+        assert_eq!(steering.takes(&packet.frame()).unwrap(), is_ours);
+        let time = steering.time(&packet.frame(), 1_000_000).unwrap();
+        println!("{kind}: {time:?}");
+        assert!(time < Duration::from_micros(5));
+    }
+    let everything = uplink(Take::Everything);
+    println!(
+        "everything: {:?}",
+        everything.steering.time(&tcp_to("10.1.0.7", 80).frame(), 1_000_000).unwrap()
+    );
 }

@@ -9,6 +9,7 @@
 
 mod pods;
 
+use ipnet::IpNet;
 use millrace_fastpath::port::{Burst, Claim, ClaimChanges, Frame, PortCounters};
 use millrace_ffi::device::Opened;
 use millrace_ffi::mbuf::Mbuf;
@@ -18,6 +19,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,8 +38,12 @@ fn pair() -> (Namespace, Namespace) {
     (node, peer)
 }
 
+fn range() -> IpNet {
+    "10.99.0.0/16".parse().unwrap()
+}
+
 fn pods_range() -> Claim {
-    Claim::Destination("10.99.0.0/16".parse().unwrap())
+    Claim::Destination(range())
 }
 
 fn claim(opened: &Opened, claim: Claim) {
@@ -55,7 +61,13 @@ fn holder() {
     let mut opened = xdp::open(&XdpConfig::uplink(interface, 1), &arena, &counters).unwrap();
     claim(&opened, pods_range());
     println!("open");
-    loop {
+    let is_asked_to_end = Arc::new(AtomicBool::new(false));
+    let asked = is_asked_to_end.clone();
+    thread::spawn(move || {
+        let _closed = std::io::stdin().read_to_end(&mut Vec::new());
+        asked.store(true, Ordering::Relaxed);
+    });
+    while !is_asked_to_end.load(Ordering::Relaxed) {
         let mut burst = Burst::new();
         opened.queues[0].rx_burst(&mut burst);
         opened.queues[0].flush();
@@ -63,13 +75,14 @@ fn holder() {
     }
 }
 
-fn start_holder(node: &Namespace) -> Child {
+fn start_holder(node: &Namespace, interface: &str) -> Child {
     let program = std::env::current_exe().unwrap();
     let arguments = ["netns", "exec", &node.0, program.to_str().unwrap()];
     let mut child = Command::new("ip")
         .args(arguments)
         .args(["holder", "--exact", "--ignored", "--nocapture"])
-        .env(HOLDER, "nic")
+        .env(HOLDER, interface)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -123,7 +136,7 @@ fn what_the_kernel_has_is_not_touched_when_the_holder_comes_and_is_killed() {
         let killer = scope.spawn(|| {
             let mut kills = 0;
             while Instant::now() + Duration::from_secs(1) < until {
-                let mut holder = start_holder(&node);
+                let mut holder = start_holder(&node, "nic");
                 thread::sleep(Duration::from_millis(300));
                 holder.kill().unwrap();
                 holder.wait().unwrap();
@@ -165,6 +178,12 @@ fn the_device_tells_what_it_is_and_takes_what_it_is_told() {
     let changes = ClaimChanges { released: Vec::new(), claimed: vec![pods_range()] };
     opened.device.steer(&changes).unwrap();
     opened.device.steer(&changes).unwrap();
+    assert_eq!(taken(), 1);
+    let returned = ClaimChanges { released: vec![pods_range()], claimed: vec![Claim::Returned(range())] };
+    opened.device.steer(&returned).unwrap();
+    assert_eq!(taken(), 0);
+    let back = ClaimChanges { released: returned.claimed, claimed: returned.released };
+    opened.device.steer(&back).unwrap();
     assert_eq!(taken(), 1);
     let back = ClaimChanges { released: changes.claimed, claimed: Vec::new() };
     opened.device.steer(&back).unwrap();
@@ -209,19 +228,13 @@ fn turn(frame: &mut Mbuf) {
     bytes[36..38].copy_from_slice(&ports[..2]);
 }
 
-/// An interface on top of another, as bonds and VLANs are: no driver of its own, so the program runs behind it.
-#[test]
-fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
-    let _alone = alone();
-    let (node, peer) = pair();
-    node.run(&["ip", "addr", "del", "10.78.0.2/24", "dev", "nic"]);
-    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
-    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
-    node.run(&["ip", "link", "set", "upper", "up"]);
+/// Opens `interface` of the node, which is not to be in native mode, and has packets of the peer turned back by it, while
+/// the kernel answers others.
+fn turns_packets_in_generic_mode(node: &Namespace, peer: &Namespace, interface: &str) {
     let (arena, counters) = (arena(4_096), Arc::new(PortCounters::default()));
-    let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink("upper", 1) };
-    assert!(node.within(|| xdp::open(&native, &arena, &counters)).is_err());
-    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink("upper", 1), &arena, &counters).unwrap());
+    let native = XdpConfig { mode: XdpMode::Native, ..XdpConfig::uplink(interface, 1) };
+    node.within(|| println!("{}", xdp::open(&native, &arena, &counters).err().unwrap()));
+    let mut opened = node.within(|| xdp::open(&XdpConfig::uplink(interface, 1), &arena, &counters).unwrap());
     assert!(opened.device.details().contains(&("xdp", "generic".to_owned())));
     claim(&opened, pods_range());
     peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);
@@ -234,7 +247,7 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
         while opened.queues[0].rx_burst(&mut burst) == 0 && Instant::now() < until {
             thread::yield_now();
         }
-        assert_eq!(burst.len(), 1);
+        assert_eq!(burst.len(), 1, "packet {number}");
         turn(&mut burst[0]);
         opened.queues[0].tx_burst(&mut burst);
         opened.queues[0].flush();
@@ -242,6 +255,104 @@ fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
         assert_eq!(client.recv(&mut buffer).unwrap(), 1_000);
         assert!(buffer[..1_000].iter().all(|&byte| byte == number));
     }
+    peer.run(&["ping", "-c", "3", "-i", "0.1", "-W", "2", "10.78.0.2"]);
     drop((opened.queues, opened.device));
     assert_all_back(arena.pool());
+}
+
+/// Whether the kernel can make interfaces of a kind; says so if not.
+fn has_kind(kind: &str) -> bool {
+    let namespace = Namespace::new("kind");
+    let arguments = ["netns", "exec", &namespace.0, "ip", "link", "add", "name", "probe0", "type", kind];
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    let is_there = output.status.success();
+    if !is_there {
+        println!("not tested: this kernel makes no {kind}");
+    }
+    is_there
+}
+
+#[test]
+fn an_interface_on_top_of_another_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    node.run(&["ip", "addr", "del", "10.78.0.2/24", "dev", "nic"]);
+    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
+    node.run(&["ip", "addr", "add", "10.78.0.2/24", "dev", "upper"]);
+    node.run(&["ip", "link", "set", "upper", "up"]);
+    turns_packets_in_generic_mode(&node, &peer, "upper");
+}
+
+#[test]
+fn what_is_below_an_uplink_merges_no_packets_while_it_is_open() {
+    let _alone = alone();
+    let (node, _peer) = pair();
+    node.run(&["ethtool", "-K", "nic", "gro", "on"]);
+    node.run(&["ip", "link", "add", "link", "nic", "name", "upper", "type", "macvlan", "mode", "bridge"]);
+    node.run(&["ip", "link", "set", "upper", "up"]);
+    let merges = || {
+        let arguments = ["netns", "exec", &node.0, "ethtool", "-k", "nic"];
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains("generic-receive-offload: on")
+    };
+    assert!(merges());
+    let mut holder = start_holder(&node, "upper");
+    assert!(!merges());
+    drop(holder.stdin.take());
+    // Whether it can still write its result does not matter.
+    holder.wait().unwrap();
+    assert!(merges());
+}
+
+/// ```text
+///  node: bond0 ─┬─ nic0 ══ port0 ─┬─ bridge :peer
+///               └─ nic1 ══ port1 ─┘
+/// ```
+#[test]
+fn a_bond_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    if !has_kind("bond") {
+        return;
+    }
+    let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
+    node.run(&["ip", "link", "add", "bond0", "type", "bond", "mode", "active-backup", "miimon", "20"]);
+    peer.run(&["ip", "link", "add", "bridge", "type", "bridge"]);
+    for (nic, port) in [("nic0", "port0"), ("nic1", "port1")] {
+        node.run(&["ip", "link", "add", nic, "type", "veth", "peer", "name", port, "netns", &peer.0]);
+        node.run(&["ip", "link", "set", nic, "master", "bond0"]);
+        peer.run(&["ip", "link", "set", port, "master", "bridge"]);
+        peer.run(&["ip", "link", "set", port, "up"]);
+    }
+    peer.run(&["ethtool", "-K", "bridge", "tx", "off"]);
+    pods::configure(&peer, "bridge", "10.78.0.1/24");
+    pods::configure(&node, "bond0", "10.78.0.2/24");
+    peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
+    thread::sleep(Duration::from_millis(200));
+    turns_packets_in_generic_mode(&node, &peer, "bond0");
+    // The other member takes over.
+    node.run(&["ip", "link", "set", "nic0", "down"]);
+    thread::sleep(Duration::from_millis(200));
+    turns_packets_in_generic_mode(&node, &peer, "bond0");
+}
+
+#[test]
+fn a_vlan_gives_and_takes_in_generic_mode() {
+    let _alone = alone();
+    let (node, peer) = pair();
+    let vlan = |namespace: &Namespace, parent: &str| {
+        let add = ["netns", "exec", &namespace.0, "ip", "link", "add", "link", parent];
+        let add = Command::new("ip").args(add).args(["name", "vlan", "type", "vlan", "id", "100"]).output();
+        add.unwrap().status.success()
+    };
+    if !vlan(&node, "nic") || !vlan(&peer, "eth0") {
+        println!("not tested: this kernel makes no VLAN");
+        return;
+    }
+    node.run(&["ip", "addr", "flush", "dev", "nic"]);
+    peer.run(&["ip", "addr", "flush", "dev", "eth0"]);
+    peer.run(&["ethtool", "-K", "vlan", "tx", "off"]);
+    pods::configure(&node, "vlan", "10.78.0.2/24");
+    pods::configure(&peer, "vlan", "10.78.0.1/24");
+    peer.run(&["ip", "route", "add", "10.99.0.0/16", "via", "10.78.0.2"]);
+    turns_packets_in_generic_mode(&node, &peer, "vlan");
 }

@@ -64,7 +64,8 @@ impl fmt::Display for Claim {
     }
 }
 
-/// How the claims on an uplink change. The order to apply them in is: first what is given back, then what is taken.
+/// How the claims on an uplink change, all of them at once. What is claimed may contradict what is released, but nothing
+/// else.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClaimChanges {
     /// No longer claimed.

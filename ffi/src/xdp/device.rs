@@ -1,7 +1,8 @@
 //! The control thread's side of an AF_XDP port.
 
+use super::below::Unmerged;
 use super::config::XdpMode;
-use super::error::XdpError;
+use super::error::{ClaimError, XdpError};
 use super::handle::SharedSocket;
 use super::program::Steering;
 use crate::device::{Device, Link};
@@ -18,6 +19,8 @@ pub(super) struct XdpDevice {
     pub(super) sockets: Vec<Arc<SharedSocket>>,
     pub(super) counters: Arc<PortCounters>,
     pub(super) probe: Probe,
+    /// As long as the port is open.
+    pub(super) _unmerged: Option<Unmerged>,
 }
 
 impl XdpDevice {
@@ -47,9 +50,22 @@ impl Device for XdpDevice {
         }
     }
 
+    /// What is new is claimed before anything is released, so that a packet that one claim gives up to another comes all the
+    /// time; only what that does not allow comes last.
     fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        let mut last = Vec::new();
+        for claim in &changes.claimed {
+            match self.steering.claim(claim) {
+                Err(XdpError::Claim {
+                    reason: ClaimError::Contradicts(_) | ClaimError::Full { .. }, ..
+                }) => {
+                    last.push(claim);
+                }
+                outcome => outcome?,
+            }
+        }
         changes.released.iter().try_for_each(|claim| self.steering.release(claim))?;
-        changes.claimed.iter().try_for_each(|claim| self.steering.claim(claim))
+        last.into_iter().try_for_each(|claim| self.steering.claim(claim))
     }
 
     fn mac(&self) -> Option<MacAddr> {

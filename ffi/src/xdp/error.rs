@@ -42,7 +42,9 @@ pub enum XdpError {
         queues: u32,
     },
     /// Native XDP on a bond runs on its members, and packets that a member receives never reach a socket of the bond.
-    #[error("af-xdp {interface}: a {driver} has no native mode of its own: use `mode: auto` or `generic`")]
+    #[error(
+        "af-xdp {interface}: its driver, {driver}, has no native mode of its own: use `mode: auto` or `generic`"
+    )]
     NoNativeMode {
         /// The interface.
         interface: String,

@@ -10,6 +10,7 @@
 //! offloads off. What is sent with unfinished checksums or as one large frame is settled in software.
 
 mod arena;
+mod below;
 mod claims;
 mod config;
 mod custody;

@@ -1,6 +1,7 @@
 //! Opening an AF_XDP port.
 
 use super::arena::{Arena, LONGEST_RECEIVED};
+use super::below::Unmerged;
 use super::config::{CopyMode, Take, XdpConfig, XdpMode};
 use super::device::XdpDevice;
 use super::error::{StepError, XdpError};
@@ -67,9 +68,13 @@ pub fn open_steered(
         steering.enter(queue, fd)?;
     }
     let mode = steering.attach(ifindex, wanted_mode)?;
+    let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
+    let _unmerged =
+        Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
     let interface = config.interface.clone();
     let counters = counters.clone();
-    let device = XdpDevice { interface, mode, steering: steering.clone(), sockets, counters, probe };
+    let device =
+        XdpDevice { interface, mode, steering: steering.clone(), sockets, counters, probe, _unmerged };
     Ok((Opened { device: Box::new(device), queues }, steering))
 }
 

@@ -6,13 +6,14 @@ use super::config::{Take, XdpMode};
 use super::error::{ClaimError, Step, XdpError, chain};
 use aya::maps::{Map, MapData, XskMap};
 use aya::programs::xdp::{Xdp, XdpLink};
-use aya::programs::{TestRun, TestRunOptions};
+use aya::programs::{TestRun, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
 use millrace_fastpath::port::Claim;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The compiled program; its source is `bpf/steer.c`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
@@ -187,12 +188,23 @@ impl Steering {
     /// # Errors
     /// The kernel's: it takes no frame that is shorter than an Ethernet header or longer than a page.
     pub fn takes(&self, frame: &[u8]) -> Result<bool, XdpError> {
+        Ok(self.try_program(frame, 1)?.return_value == REDIRECT)
+    }
+
+    /// How long the program takes for a frame, of so many runs the mean.
+    ///
+    /// # Errors
+    /// As for [`takes`](Steering::takes).
+    pub fn time(&self, frame: &[u8], runs: u32) -> Result<Duration, XdpError> {
+        Ok(self.try_program(frame, runs)?.duration)
+    }
+
+    fn try_program(&self, frame: &[u8], repeat: u32) -> Result<TestRunResult, XdpError> {
         let mut object = lock(&self.program.object);
         let program = program(&mut object, &self.interface)?;
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
-        let verdict = program.test_run(options);
-        let verdict = verdict.map_err(|error| refusal(&self.interface, Step::TryProgram, &error))?;
-        Ok(verdict.return_value == REDIRECT)
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let done = program.test_run(options);
+        done.map_err(|error| refusal(&self.interface, Step::TryProgram, &error))
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Fragment {
     /// In units of eight bytes.
     pub offset: u16,
     pub more: bool,
+    /// IPv6: a destination options header comes behind the fragment header.
+    pub has_options: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,12 +123,13 @@ impl Packet {
     fn ipv6(&self, source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, body: &[u8]) -> Vec<u8> {
         let mut kinds = vec![60; usize::from(self.extensions)];
         kinds.extend(self.fragment.map(|_| 44));
+        kinds.extend(self.fragment.filter(|fragment| fragment.has_options).map(|_| 60));
         kinds.push(protocol);
         let mut payload = Vec::new();
         for next in &kinds[1..] {
             let is_fragment = payload.len() == usize::from(self.extensions) * 16;
             match self.fragment.filter(|_| is_fragment) {
-                Some(Fragment { id, offset, more }) => {
+                Some(Fragment { id, offset, more, .. }) => {
                     payload.extend([*next, 0]);
                     payload.extend((offset << 3 | u16::from(more)).to_be_bytes());
                     payload.extend([0, 0]);
@@ -166,8 +169,9 @@ pub fn protocol() -> impl Strategy<Value = u8> {
 }
 
 fn fragment() -> impl Strategy<Value = Option<Fragment>> {
-    let some = (0..4_u16, prop::sample::select(vec![0, 1, 185]), any::<bool>());
-    prop::option::weighted(0.4, some.prop_map(|(id, offset, more)| Fragment { id, offset, more }))
+    let some = (0..4_u16, prop::sample::select(vec![0, 1, 185]), any::<bool>(), any::<bool>());
+    let some = some.prop_map(|(id, offset, more, has_options)| Fragment { id, offset, more, has_options });
+    prop::option::weighted(0.4, some)
 }
 
 fn plain_body() -> BoxedStrategy<Body> {

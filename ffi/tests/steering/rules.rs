@@ -43,7 +43,7 @@ impl Rules {
         };
         let by_name = self.by_name(packet.destination, name);
         match packet.fragment {
-            Some(Fragment { id, offset, more }) if offset > 0 || more => {
+            Some(Fragment { id, offset, more, .. }) if offset > 0 || more => {
                 let datagram = (packet.source, packet.destination, id, number(packet));
                 match (is_later, by_name) {
                     (true, _) => self.datagrams.contains(&datagram),
@@ -119,12 +119,12 @@ impl Rules {
     }
 }
 
-/// The protocol's number.
+/// The protocol's number, by which IPv4 tells datagrams apart, too.
 fn number(packet: &Packet) -> u8 {
     match packet.body {
+        _ if packet.is_v6() => 0,
         Body::Ports { protocol, .. } => protocol,
         Body::Other => 89,
-        _ if packet.is_v6() => 58,
         _ => 1,
     }
 }

@@ -4,7 +4,7 @@ use super::ClaimInput;
 use ipnet::IpNet;
 use millrace_fastpath::port::{Claim, PortId};
 use millrace_fastpath::tables::{
-    AdjacencyId, Change, Frontend, FrontendKey, FrontendKind, PortRole, Route, RouteChange, TableSet,
+    AdjacencyId, Frontend, FrontendKey, FrontendKind, PortRole, Route, RouteChange, RouteTable, TableSet,
 };
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -18,17 +18,33 @@ impl Reasons {
     /// What has to be added to the reasons in `before` to have those in `now`.
     pub(super) fn between(before: &ClaimInput, now: &ClaimInput) -> Reasons {
         let mut reasons = Reasons::default();
-        reasons.compare(&before.ranges, &now.ranges, of_range);
-        reasons.compare(&before.remote_ranges, &now.remote_ranges, of_remote_range);
-        reasons.compare(&before.addresses, &now.addresses, of_own_address);
-        reasons.compare(&before.addresses, &now.addresses, of_own_address_in_range);
-        let (former, latter) = (of_node(&before.tables), of_node(&now.tables));
-        reasons.compare(&former, &latter, |claim| claim);
-        for change in now.tables.services.frontend_changes(&before.tables.services) {
-            reasons.frontend(&change);
+        if before.ranges == now.ranges {
+            reasons.add_difference(before, now);
+        } else {
+            // What needs a claim of its own depends on the ranges.
+            let nothing = ClaimInput::nothing();
+            reasons.add_difference(before, &nothing);
+            reasons.add_difference(&nothing, now);
+            before.ranges.iter().for_each(|&range| reasons.add(of_range(range), -1));
+            now.ranges.iter().for_each(|&range| reasons.add(of_range(range), 1));
         }
-        reasons.routes(&before.tables, &now.tables);
         reasons
+    }
+
+    fn add_difference(&mut self, before: &ClaimInput, now: &ClaimInput) {
+        self.compare(&before.remote_ranges, &now.remote_ranges, of_remote_range);
+        self.compare(&before.addresses, &now.addresses, of_own_address);
+        self.compare(&before.addresses, &now.addresses, of_own_address_in_range);
+        let (former, latter) = (of_node(&before.tables), of_node(&now.tables));
+        self.compare(&former, &latter, |claim| claim);
+        for change in now.tables.services.frontend_changes(&before.tables.services) {
+            let of = |input: &ClaimInput, frontend: &Frontend| {
+                outside(&input.ranges, of_frontend(change.key, frontend.kind))
+            };
+            let former = change.before.and_then(|frontend| of(before, frontend));
+            self.swap(former, change.now.and_then(|frontend| of(now, frontend)));
+        }
+        self.routes(before, now);
     }
 
     fn add(&mut self, claim: Claim, difference: i32) {
@@ -52,27 +68,22 @@ impl Reasons {
         now.iter().for_each(|&item| self.add(claim(item), 1));
     }
 
-    fn frontend(&mut self, change: &Change<'_, FrontendKey, Frontend>) {
-        let claim = |frontend: &Frontend| of_frontend(change.key, frontend.kind);
-        self.swap(change.before.map(claim), change.now.map(claim));
-    }
-
-    fn routes(&mut self, before: &TableSet, now: &TableSet) {
-        if are_same_ways(before, now) {
-            for RouteChange { prefix, before: former, now: latter } in
-                now.routes.changes_since(&before.routes)
-            {
-                let former = former.and_then(|route| of_route(before, prefix, route));
-                self.swap(former, latter.and_then(|route| of_route(now, prefix, route)));
+    fn routes(&mut self, before: &ClaimInput, now: &ClaimInput) {
+        let of = |input: &ClaimInput, prefix, route: Option<Route>| {
+            outside(&input.ranges, of_route(&input.tables, prefix, route?)?)
+        };
+        if are_same_ways(&before.tables, &now.tables) {
+            let changes = now.tables.routes.changes_since(&before.tables.routes);
+            for RouteChange { prefix, before: former, now: latter } in changes {
+                self.swap(of(before, prefix, former), of(now, prefix, latter));
             }
             return;
         }
         // A number means another neighbour now: any route may lead elsewhere.
-        let nothing = millrace_fastpath::tables::RouteTable::default();
-        for (tables, difference) in [(before, -1), (now, 1)] {
-            for RouteChange { prefix, now: route, .. } in tables.routes.changes_since(&nothing) {
-                let claim = route.and_then(|route| of_route(tables, prefix, route));
-                claim.into_iter().for_each(|claim| self.add(claim, difference));
+        let nothing = RouteTable::default();
+        for (input, difference) in [(before, -1), (now, 1)] {
+            for RouteChange { prefix, now: route, .. } in input.tables.routes.changes_since(&nothing) {
+                of(input, prefix, route).into_iter().for_each(|claim| self.add(claim, difference));
             }
         }
     }
@@ -84,6 +95,14 @@ impl IntoIterator for Reasons {
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
+    }
+}
+
+/// A claim that the ranges do not cover anyway: each further prefix makes the search for the longest one slower.
+fn outside(ranges: &[IpNet], claim: Claim) -> Option<Claim> {
+    match claim {
+        Claim::Destination(prefix) if ranges.iter().any(|range| range.contains(&prefix)) => None,
+        _ => Some(claim),
     }
 }
 

@@ -46,7 +46,7 @@ impl Device for Recorder {
 /// The same from scratch, one question after the other.
 fn reference(input: &ClaimInput) -> BTreeSet<Claim> {
     let tables = &input.tables;
-    let mut claims: BTreeSet<Claim> = input.ranges.iter().map(|range| Claim::Destination(*range)).collect();
+    let mut claims = BTreeSet::new();
     for (key, frontend) in tables.services.iter() {
         let address = key.address.to_ip();
         claims.insert(match frontend.kind {
@@ -62,6 +62,9 @@ fn reference(input: &ClaimInput) -> BTreeSet<Claim> {
             }
         }
     }
+    let is_covered = |claim: &Claim| matches!(claim, Claim::Destination(prefix) if input.ranges.iter().any(|range| range.contains(prefix)));
+    claims.retain(|claim| !is_covered(claim));
+    claims.extend(input.ranges.iter().map(|range| Claim::Destination(*range)));
     for address in &input.addresses {
         claims.insert(Claim::Host(*address));
         claims.insert(Claim::Returned((*address).into()));
@@ -252,14 +255,37 @@ fn a_version_that_changes_nothing_steers_nothing() {
 fn an_address_of_the_node_in_a_claimed_range_is_given_back() {
     let (mut steering, mut input) = (Steering::default(), start());
     make(&mut input, Step::Ranges(vec![0]));
-    make(&mut input, Step::Frontend { last: 1, port: 80, kind: FrontendKind::ClusterIp });
     steering.update(input.clone());
     make(&mut input, Step::Addresses(vec![1]));
     let changes = steering.update(input);
     let own = IpNet::from(ip(1));
-    assert_eq!(changes.released, [Claim::Destination(own)]);
+    assert!(changes.released.is_empty());
     assert_eq!(
         BTreeSet::from_iter(changes.claimed),
         BTreeSet::from([Claim::Returned(own), Claim::Host(ip(1))])
     );
+}
+
+#[test]
+fn an_address_of_the_node_is_no_longer_claimed_as_a_service() {
+    let (mut steering, mut input) = (Steering::default(), start());
+    make(&mut input, Step::Frontend { last: 1, port: 80, kind: FrontendKind::ClusterIp });
+    steering.update(input.clone());
+    make(&mut input, Step::Addresses(vec![1]));
+    let changes = steering.update(input);
+    assert_eq!(changes.released, [Claim::Destination(IpNet::from(ip(1)))]);
+}
+
+#[test]
+fn what_the_ranges_cover_needs_no_claim_of_its_own() {
+    let (mut steering, mut input) = (Steering::default(), start());
+    make(&mut input, Step::Route { prefix: 0, port: 1 });
+    make(&mut input, Step::Frontend { last: 2, port: 80, kind: FrontendKind::ClusterIp });
+    assert_eq!(steering.update(input.clone()).claimed.len(), 2);
+    make(&mut input, Step::Ranges(vec![0]));
+    let changes = steering.update(input.clone());
+    assert_eq!(changes.claimed, [Claim::Destination(range(0))]);
+    assert_eq!(changes.released.len(), 2);
+    make(&mut input, Step::Route { prefix: 1, port: 1 });
+    assert!(steering.update(input).is_empty());
 }
