@@ -9,6 +9,7 @@ use crate::host_leg::HostLeg;
 use crate::memory::Memory;
 use crate::names::{FilePrefix, NodeName};
 use crate::port::PortConfig;
+use crate::routing::{Masquerade, PortMtu, Routing};
 use crate::uplink::Uplink;
 use crate::services::Services;
 use crate::workers::Workers;
@@ -89,7 +90,7 @@ pub struct Config {
     /// How the host itself reaches pods and services.
     pub host_leg: HostLeg,
     /// The MTU of ports that have none of their own.
-    pub mtu: Mtu,
+    pub mtu: PortMtu,
     /// How connections are spread over the endpoints of a service.
     pub load_balancing: LoadBalancing,
     /// What this node does as a service proxy.
@@ -104,6 +105,10 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// The node's ways to other nodes and to the world.
     pub uplinks: Vec<Uplink>,
+    /// How packets get to other nodes.
+    pub routing: Routing,
+    /// Which connections of pods leave the cluster under this node's address.
+    pub masquerade: Masquerade,
 }
 
 impl Default for Config {
@@ -119,7 +124,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             cni: Cni::default(),
             host_leg: HostLeg::default(),
-            mtu: Mtu::default(),
+            mtu: PortMtu::default(),
             load_balancing: LoadBalancing::default(),
             services: Services::default(),
             api: Api::default(),
@@ -127,6 +132,8 @@ impl Default for Config {
             state_directory: "/var/lib/millrace".into(),
             ports: Vec::new(),
             uplinks: Vec::new(),
+            routing: Routing::default(),
+            masquerade: Masquerade::default(),
         }
     }
 }

@@ -212,7 +212,7 @@ impl<F: Frame> Control<F> {
             sources: primary(&plan.owned),
             ranges: plan.ranges.clone(),
             shared: self.uplinks.shared(),
-            nic_mtu: self.taken_nic().map(|_| self.config.mtu.get()),
+            nic_mtu: self.taken_nic().map(|_| self.default_mtu().get()),
         };
         let leg = &mut self.host_leg;
         let is_checked = leg.check > now;

@@ -3,12 +3,12 @@
 use crate::StartError;
 use crate::readiness::Readiness;
 use millrace_api::ObjectError;
-use millrace_config::{Config, LoadBalancing, NodeName, Prefix, Source};
+use millrace_config::{self as config, Config, LoadBalancing, NodeName, Prefix, Source};
 use millrace_control::{Control, ControlHandle};
-use millrace_fastpath::tables::{Balancing, Gateway};
+use millrace_fastpath::tables::{Balancing, Gateway, Vni};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_ffi::mbuf::Mbuf;
-use millrace_model::{Model, ModelConfig};
+use millrace_model::{Model, ModelConfig, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode};
 use millrace_source::{Change, DirectorySource, Problem};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -29,8 +29,36 @@ pub(crate) fn model(config: &Config, node: &NodeName) -> Model {
             LoadBalancing::Maglev => Balancing::Maglev,
             LoadBalancing::Random => Balancing::Random,
         },
+        routing: routing(config),
         ..ModelConfig::new(node.to_string(), gateway(config))
     })
+}
+
+fn routing(config: &Config) -> RoutingConfig {
+    let nets = |prefixes: &[Prefix]| prefixes.iter().map(|prefix| prefix.net()).collect();
+    let (routing, masquerade) = (&config.routing, &config.masquerade);
+    let known = RoutingConfig::default();
+    RoutingConfig {
+        mode: match routing.mode {
+            config::RoutingMode::Auto => RoutingMode::Auto,
+            config::RoutingMode::Native => RoutingMode::Native,
+            config::RoutingMode::Vxlan => RoutingMode::Vxlan,
+        },
+        // The configuration's numbers have no more bits than this takes.
+        vni: Vni::try_new(routing.vxlan.vni.get()).unwrap_or(known.vni),
+        udp_port: routing.vxlan.port.get(),
+        checksum: match routing.vxlan.checksum {
+            config::OuterChecksum::Auto => OuterChecksum::Auto,
+            config::OuterChecksum::On => OuterChecksum::On,
+            config::OuterChecksum::Off => OuterChecksum::Off,
+        },
+        clamp_mss: routing.clamp_mss,
+        service_ranges: nets(&config.cluster.service_cidrs),
+        outgoing: masquerade.outgoing.then(|| OutgoingConfig {
+            sources: nets(&masquerade.sources),
+            exceptions: nets(&masquerade.exceptions),
+        }),
+    }
 }
 
 /// The pods' router.

@@ -16,6 +16,7 @@ mod index;
 mod model;
 mod object;
 mod port;
+mod routing;
 pub mod underlay;
 mod view;
 
@@ -29,6 +30,7 @@ pub use object::{
     Transport,
 };
 pub use port::PortSpec;
+pub use routing::{NodeRouting, OutgoingConfig, OuterChecksum, RoutingConfig, RoutingMode, tunnel_overhead};
 pub use view::{
     EndpointView, ExcludedService, Exclusion, FrontendView, PoolView, ServicePortName, ServicePortView,
     ServiceView, SliceView, WhyNoEndpoints, WhyNot, WhyUnused,

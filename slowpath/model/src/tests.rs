@@ -92,6 +92,7 @@ fn node(zone: Option<&str>, addresses: &[&str]) -> Object {
         zone: zone.map(String::from),
         addresses: addresses.iter().map(|text| ip(text)).collect(),
         pod_cidrs: vec![],
+        routing: Default::default(),
         leaving: false,
     })
 }

@@ -1,6 +1,6 @@
 //! The network that the nodes stand on, as the kernel knows it.
 
-use crate::Model;
+use crate::object::ObjectName;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -55,15 +55,53 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
 }
 
-impl Model {
-    /// Replaces what is known of the uplinks, and of what lies behind them.
-    pub fn set_underlay(&mut self, underlay: Underlay) {
-        self.underlay = underlay;
+/// Another node, and the way to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerView {
+    /// Its name.
+    pub name: ObjectName,
+    /// Whether its packets go through a tunnel.
+    pub tunnelled: bool,
+    /// Its address that decides: its tunnel end, or the next hop toward its pods.
+    pub address: Option<IpAddr>,
+    /// The ranges of its pods.
+    pub ranges: Vec<IpNet>,
+    /// The uplinks, with next hops, that lead there and whose neighbours are known.
+    pub hops: Vec<(PortId, IpAddr)>,
+    /// Largest packet that gets there whole, in bytes; nothing while there is no way.
+    pub mtu: Option<u16>,
+}
+
+impl Underlay {
+    /// The uplink on whose link an address is.
+    pub(crate) fn on_link(&self, address: IpAddr) -> Option<&Uplink> {
+        let holds = |uplink: &&Uplink| uplink.is_up && uplink.addresses.iter().any(|net| net.contains(&address));
+        self.uplinks.iter().find(holds)
     }
 
-    /// The neighbours that are to be kept known: the next hops.
-    pub fn wanted_neighbours(&self) -> impl Iterator<Item = (PortId, IpAddr)> {
-        let hops = self.underlay.routes.iter().flat_map(|route| &route.hops);
-        hops.filter_map(|hop| Some((hop.port, hop.gateway?)))
+    /// An uplink that is up.
+    pub(crate) fn uplink(&self, port: PortId) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.port == port && uplink.is_up)
+    }
+
+    /// The uplinks and next hops by which an address is reached: it itself, if it is on a link.
+    pub(crate) fn hops(&self, address: IpAddr) -> Vec<(&Uplink, IpAddr)> {
+        if let Some(uplink) = self.on_link(address) {
+            return vec![(uplink, address)];
+        }
+        let alive = |route: &&UnderlayRoute| route.to.contains(&address) && !self.live_hops(route).is_empty();
+        let best = self.routes.iter().filter(alive).min_by_key(|route| (u8::MAX - route.to.prefix_len(), route.metric));
+        let hops = best.map(|route| self.live_hops(route)).unwrap_or_default();
+        hops.into_iter().map(|(uplink, gateway)| (uplink, gateway.unwrap_or(address))).collect()
+    }
+
+    /// Those of a route's hops whose uplink is up.
+    pub(crate) fn live_hops(&self, route: &UnderlayRoute) -> Vec<(&Uplink, Option<IpAddr>)> {
+        route.hops.iter().filter_map(|hop| Some((self.uplink(hop.port)?, hop.gateway))).collect()
+    }
+
+    /// The MAC address of a neighbour.
+    pub(crate) fn neighbour(&self, port: PortId, address: IpAddr) -> Option<MacAddr> {
+        self.neighbours.get(&(port, address)).copied()
     }
 }

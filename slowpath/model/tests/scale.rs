@@ -70,6 +70,7 @@ fn node(addresses: &[&str]) -> Object {
         zone: None,
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         pod_cidrs: vec![],
+        routing: Default::default(),
         leaving: false,
     })
 }

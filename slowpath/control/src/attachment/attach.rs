@@ -149,7 +149,7 @@ impl<F: Frame> Control<F> {
             mac: request.mac.unwrap_or_else(|| MacAddr::derived_from(port.as_str())),
             port,
             kind: wish.kind.into(),
-            mtu: request.mtu.unwrap_or(self.config.mtu),
+            mtu: request.mtu.unwrap_or(self.default_mtu()),
             gateways: gateways.into_iter().filter(serves).collect(),
             addresses,
             routes: Vec::new(),

@@ -58,7 +58,7 @@ impl<F: Frame> Control<F> {
         let id = self.numbers.take().ok_or_else(|| PortError::TooMany(config.name.clone()))?;
         let mut port = Port {
             id,
-            mtu: config.mtu.unwrap_or(self.config.mtu).get(),
+            mtu: config.mtu.unwrap_or(self.default_mtu()).get(),
             addresses: Vec::new(),
             config,
             counters: Arc::new(PortCounters::default()),

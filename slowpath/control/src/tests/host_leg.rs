@@ -26,6 +26,7 @@ pub(super) fn object(name: &str, addresses: &[&str], ranges: &[&str]) -> Object 
         zone: None,
         addresses: addresses.iter().map(|text| ip(text)).collect(),
         pod_cidrs: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        routing: Default::default(),
         leaving: false,
     })
 }

@@ -70,6 +70,7 @@ fn node() -> Node {
         zone: None,
         addresses: vec![ip("192.0.2.1")],
         pod_cidrs: vec![],
+        routing: Default::default(),
         leaving: false,
     }
 }

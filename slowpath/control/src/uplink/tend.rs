@@ -11,7 +11,9 @@ use crate::driver::{Link, Take};
 use crate::port::{Port, PortError};
 use ipnet::IpNet;
 use millrace_api::ObjectError;
-use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
+use millrace_config::{Config, InterfaceName, Mtu, PortConfig, PortMtu, PortName, RoutingMode, Uplink};
+use millrace_model::tunnel_overhead;
+use millrace_model::underlay::{Hop, UnderlayRoute};
 use millrace_fastpath::port::{Frame, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -252,6 +254,48 @@ impl<F: Frame> Control<F> {
         names.iter().try_for_each(|name| self.remove_any_port(name))
     }
 
+    /// The MTU of ports that have none of their own: what the narrowest uplink leaves to packets, and tunnels where there may be any.
+    pub(crate) fn default_mtu(&self) -> Mtu {
+        if let PortMtu::Fixed(mtu) = self.config.mtu {
+            return mtu;
+        }
+        let interfaces = self.uplinks.view.iter().flat_map(|view| &view.interfaces);
+        let names: BTreeSet<&InterfaceName> =
+            self.uplinks.configured.iter().map(|uplink| &uplink.interface).collect();
+        let uplinks = interfaces.filter(|(name, _)| names.contains(name)).map(|(_, interface)| interface.mtu);
+        let widest = Mtu::default();
+        let Some(least) = uplinks.min().or_else(|| (!names.is_empty()).then_some(widest.get())) else {
+            return widest;
+        };
+        let overhead = match self.config.routing.mode {
+            RoutingMode::Native => 0,
+            RoutingMode::Auto | RoutingMode::Vxlan => {
+                let own = self.model.node_addresses();
+                tunnel_overhead(own.is_empty() || own.iter().any(IpAddr::is_ipv4))
+            }
+        };
+        let mtu = least.saturating_sub(overhead).clamp(Mtu::LEAST, Mtu::MOST);
+        u64::from(mtu).try_into().unwrap_or(widest)
+    }
+
+    /// The configured routes, as far as their routers are on an uplink's link.
+    fn static_routes(&self, uplinks: &[millrace_model::underlay::Uplink]) -> Vec<UnderlayRoute> {
+        let hop = |gateway: &IpAddr| {
+            let on_link = |uplink: &&millrace_model::underlay::Uplink| {
+                uplink.addresses.iter().any(|net| net.contains(gateway))
+            };
+            let port = uplinks.iter().find(on_link)?.port;
+            Some(Hop { port, gateway: Some(*gateway) })
+        };
+        let routes = self.config.routing.routes.iter();
+        let routes = routes.map(|route| UnderlayRoute {
+            to: route.to.net(),
+            metric: 0,
+            hops: route.via.iter().filter_map(hop).collect(),
+        });
+        routes.collect()
+    }
+
     fn tell_underlay(&mut self) {
         let Some(view) = &self.uplinks.view else { return };
         let mut open = BTreeMap::new();
@@ -261,7 +305,11 @@ impl<F: Frame> Control<F> {
             let has_link = !uplink.takes_nic || port.device.as_ref().is_none_or(|device| device.link() == Link::Up);
             open.insert(voice.clone(), Open { port: port.id, companion: leg, has_link });
         }
-        let underlay = underlay(view, &open);
+        let mut underlay = underlay(view, &open);
+        // Before the kernel's: the first of those with the least metric.
+        let mut routes = self.static_routes(&underlay.uplinks);
+        routes.append(&mut underlay.routes);
+        underlay.routes = routes;
         self.model.set_underlay(underlay);
     }
 

@@ -2,6 +2,7 @@
 
 use crate::endpoints::Policy;
 use crate::object::{Node, ObjectName, TrafficPolicy};
+use crate::routing::NodeRouting;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,6 +18,8 @@ pub(crate) struct NodeIndex {
     pub(crate) addresses_changed: bool,
     /// Some node's range of pods has changed.
     pub(crate) ranges_changed: bool,
+    /// Something of another node has changed that the way to it depends on.
+    pub(crate) peers_changed: bool,
 }
 
 /// What of this node has changed.
@@ -35,6 +38,7 @@ impl NodeIndex {
             nodes: BTreeMap::new(),
             addresses_changed: true,
             ranges_changed: true,
+            peers_changed: true,
         }
     }
 
@@ -56,6 +60,7 @@ impl NodeIndex {
             zone: is_us && zone(before) != zone(after),
         };
         self.addresses_changed |= moved.addresses;
+        self.peers_changed |= way(before) != way(after);
         match node {
             Some(node) => self.nodes.insert(name, node),
             None => self.nodes.remove(&name),
@@ -70,6 +75,11 @@ impl NodeIndex {
     /// This node, if it is known.
     pub(crate) fn own(&self) -> Option<&Node> {
         self.nodes.get(&ObjectName::cluster_wide(self.us.clone()))
+    }
+
+    /// All nodes but this one.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| !self.is_us(&node.name))
     }
 
     /// This node's addresses, `InternalIP` before `ExternalIP`; those that are assumed if its object names none.
@@ -145,6 +155,10 @@ fn addresses(node: Option<&Node>) -> &[IpAddr] {
 
 fn ranges(node: Option<&Node>) -> &[IpNet] {
     node.map_or(&[], |node| &node.pod_cidrs)
+}
+
+fn way(node: Option<&Node>) -> Option<(&[IpAddr], &[IpNet], NodeRouting)> {
+    node.map(|node| (&node.addresses[..], &node.pod_cidrs[..], node.routing))
 }
 
 fn zone(node: Option<&Node>) -> Option<&str> {

@@ -1,14 +1,17 @@
 //! The model: objects in, tables out.
 
+mod fib;
 mod host_ports;
 mod routes;
 mod services;
+mod ways;
 
 use crate::health::HealthChecks;
 use crate::incoming::{Incoming, Seen};
 use crate::index::{AddressIndex, Moved, NodeIndex, ServiceIndex};
 use crate::object::{Kind, Namespace, Node, Object, ObjectName};
 use crate::port::PortSpec;
+use crate::routing::RoutingConfig;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{AddressSet, Balancing, Gateway, Masquerade, SourcePorts, TableSet};
@@ -36,6 +39,8 @@ pub struct ModelConfig {
     pub masquerade_ports: (u16, u16),
     /// Whether TCP connections to endpoints that no longer serve are reset.
     pub reset_vanished: bool,
+    /// The ways to other nodes and to the world.
+    pub routing: RoutingConfig,
 }
 
 impl ModelConfig {
@@ -50,6 +55,7 @@ impl ModelConfig {
             node_port_addresses: Vec::new(),
             masquerade_ports: (first, last),
             reset_vanished: false,
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -69,6 +75,7 @@ pub struct Model {
     pub(crate) seen: Seen,
     pub(crate) underlay: crate::underlay::Underlay,
     routes: routes::Routes,
+    fib: fib::Fib,
     tables: TableSet,
 }
 
@@ -77,9 +84,9 @@ impl Model {
     pub fn new(config: ModelConfig) -> Self {
         let (first, last) = config.masquerade_ports;
         let masquerade = Masquerade { ports: SourcePorts { first, last }, ..Masquerade::default() };
-        let reset_vanished = config.reset_vanished;
+        let (reset_vanished, clamp_mss) = (config.reset_vanished, config.routing.clamp_mss);
         Model {
-            tables: TableSet { masquerade, reset_vanished, ..TableSet::empty(config.gateway) },
+            tables: TableSet { masquerade, reset_vanished, clamp_mss, ..TableSet::empty(config.gateway) },
             services: ServiceIndex::default(),
             addresses: AddressIndex::default(),
             nodes: NodeIndex::new(config.node.clone()),
@@ -91,6 +98,7 @@ impl Model {
             seen: Seen::default(),
             underlay: crate::underlay::Underlay::default(),
             routes: routes::Routes::default(),
+            fib: fib::Fib::default(),
             config,
         }
     }
@@ -161,7 +169,7 @@ impl Model {
 
     /// Whether anything changed since the last compilation that tables may depend on.
     pub fn has_changes(&self) -> bool {
-        self.has_moved() || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
+        self.has_moved() || self.fib.dirty || self.nodes.peers_changed || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
     }
 
     /// The tables for what is known now. The cost is that of what changed since the last time; the rest is shared
@@ -230,6 +238,11 @@ impl Model {
         if std::mem::take(&mut self.nodes.ranges_changed) {
             self.tables.masquerade.toward_host = self.nodes.spare_addresses();
             self.tables.pod_ranges = Arc::new(AddressSet::new(self.pod_ranges()));
+            self.nodes.peers_changed = true;
+        }
+        if std::mem::take(&mut self.nodes.peers_changed) || self.nodes.addresses_changed {
+            self.compile_outgoing();
+            self.fib.dirty = true;
         }
     }
 

@@ -5,6 +5,7 @@ use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{Adjacency, AdjacencyId, PortInfo, Route};
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub(super) struct Routes {
 #[derive(Debug)]
 struct ProgrammedPort {
     adjacency: AdjacencyId,
-    spec: PortSpec,
+    info: PortInfo,
     prefixes: BTreeSet<IpNet>,
 }
 
@@ -38,8 +39,12 @@ impl Model {
             touched.extend(local.symmetric_difference(&self.routes.local).copied());
             self.routes.local = local;
         }
+        let obsolete = self.prepare_fib(&mut touched);
         for prefix in touched {
             stale |= self.compile_prefix(prefix);
+        }
+        if let Some(obsolete) = obsolete {
+            stale |= self.clean_fib(&obsolete);
         }
         stale
     }
@@ -63,27 +68,20 @@ impl Model {
             }
             return former.is_some();
         };
-        let same = |former: &ProgrammedPort| {
-            (former.spec.mac, former.spec.mtu, former.spec.spoof_check, former.spec.role)
-                == (spec.mac, spec.mtu, spec.spoof_check, spec.role)
-        };
-        let unchanged = former.as_ref().filter(|former| same(former)).map(|former| former.adjacency);
-        let adjacency = unchanged.unwrap_or_else(|| self.add_port(&spec, former.as_ref(), touched));
+        let info = self.port_info(&spec);
+        let unchanged = former.as_ref().filter(|former| former.info == info).map(|former| former.adjacency);
+        let adjacency = unchanged.unwrap_or_else(|| self.add_port(id, info, former.as_ref(), touched));
         for prefix in &prefixes {
             self.routes.claims.entry(*prefix).or_default().insert(id);
             touched.insert(*prefix);
         }
         let changed = former.is_some() && unchanged.is_none();
-        self.routes.programmed.insert(id, ProgrammedPort { adjacency, spec, prefixes });
+        self.routes.programmed.insert(id, ProgrammedPort { adjacency, info, prefixes });
         changed
     }
 
-    fn add_port(
-        &mut self,
-        spec: &PortSpec,
-        former: Option<&ProgrammedPort>,
-        touched: &mut BTreeSet<IpNet>,
-    ) -> AdjacencyId {
+    /// What workers know of a port. Uplinks have the NIC's MAC address, and share their link with many.
+    fn port_info(&self, spec: &PortSpec) -> PortInfo {
         let info = PortInfo {
             mac: spec.mac,
             own_mac: self.config.gateway.mac,
@@ -92,16 +90,38 @@ impl Model {
             role: spec.role,
             companion: None,
         };
-        self.tables.ports.insert(spec.id, info);
+        let mut uplinks = self.underlay.uplinks.iter();
+        match uplinks.clone().find(|uplink| uplink.port == spec.id) {
+            Some(uplink) => PortInfo {
+                mac: MacAddr::default(),
+                own_mac: uplink.mac,
+                companion: uplink.companion,
+                ..info
+            },
+            None => {
+                let spoken_for = uplinks.find(|uplink| uplink.companion == Some(spec.id));
+                PortInfo { companion: spoken_for.map(|uplink| uplink.port), ..info }
+            }
+        }
+    }
+
+    fn add_port(
+        &mut self,
+        id: PortId,
+        info: PortInfo,
+        former: Option<&ProgrammedPort>,
+        touched: &mut BTreeSet<IpNet>,
+    ) -> AdjacencyId {
+        self.tables.ports.insert(id, info);
         if let Some(former) = former {
             self.tables.routes.remove_adjacency(former.adjacency);
             touched.extend(&former.prefixes);
         }
         self.tables.routes.add_adjacency(Adjacency {
-            port: spec.id,
-            mtu: spec.mtu,
-            destination_mac: spec.mac,
-            source_mac: self.config.gateway.mac,
+            port: id,
+            mtu: info.mtu,
+            destination_mac: info.mac,
+            source_mac: info.own_mac,
             tunnel: None,
         })
     }
@@ -115,7 +135,8 @@ impl Model {
         let owner = self.routes.claims.get(&prefix).and_then(BTreeSet::first);
         let wanted = match owner.and_then(|owner| self.routes.programmed.get(owner)) {
             Some(port) => Some(Route::Via(port.adjacency)),
-            None => self.routes.local.contains(&prefix).then_some(Route::Local),
+            None if self.routes.local.contains(&prefix) => Some(Route::Local),
+            None => self.uplink_route(prefix),
         };
         let routes = &mut self.tables.routes;
         let before = routes.get(prefix);

@@ -1,6 +1,7 @@
 //! Where things are: nodes and namespaces.
 
 use super::{Labels, ObjectName};
+use crate::routing::NodeRouting;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -17,6 +18,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The ranges of its pods' addresses.
     pub pod_cidrs: Vec<IpNet>,
+    /// What it says of the way to it.
+    pub routing: NodeRouting,
     /// Whether it is about to go: being deleted, or tainted so by the cluster autoscaler.
     pub leaving: bool,
 }

@@ -108,6 +108,7 @@ fn pods_are_where_the_configuration_and_the_nodes_say() {
             zone: None,
             addresses: vec![],
             pod_cidrs: ranges.iter().map(|text| text.parse().unwrap()).collect(),
+            routing: Default::default(),
             leaving: false,
         })
     };

@@ -38,6 +38,7 @@ pub(super) fn any_node(random: &mut Random, name: &str) -> Node {
         zone: random.chance(70).then(|| random.pick(&ZONES).to_string()),
         addresses: addresses.iter().map(ip).collect(),
         pod_cidrs: random.some(&POD_CIDRS[number], 80).iter().map(net).collect(),
+        routing: Default::default(),
         leaving: false,
     }
 }

@@ -2,13 +2,18 @@
 
 use super::field::{self, FieldError};
 use k8s_openapi::api::core::v1;
-use millrace_model::{Namespace, Node};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_model::{Namespace, Node, NodeRouting, RoutingMode};
+use std::collections::BTreeMap;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
+const ROUTING: &str = "millrace.io/routing";
+const VTEP_MAC: &str = "millrace.io/vtep-mac";
 const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
 
 pub(super) fn convert_node(node: v1::Node) -> Result<Node, FieldError> {
     let name = field::cluster_wide(&node.metadata)?;
+    let routing = routing(&node.metadata.annotations.unwrap_or_default())?;
     let labels = node.metadata.labels.unwrap_or_default();
     let spec = node.spec.unwrap_or_default();
     let given = node.status.and_then(|status| status.addresses).unwrap_or_default();
@@ -31,8 +36,25 @@ pub(super) fn convert_node(node: v1::Node) -> Result<Node, FieldError> {
         labels,
         addresses,
         pod_cidrs: pod_cidrs.collect::<Result<_, _>>()?,
+        routing,
         leaving: tainted || node.metadata.deletion_timestamp.is_some(),
     })
+}
+
+/// What annotations say of the way to a node.
+fn routing(annotations: &BTreeMap<String, String>) -> Result<NodeRouting, FieldError> {
+    let field = |name| format!("metadata.annotations[{name}]");
+    let mode = match annotations.get(ROUTING).map(String::as_str) {
+        None => None,
+        Some("native") => Some(RoutingMode::Native),
+        Some("vxlan") => Some(RoutingMode::Vxlan),
+        Some(other) => return Err(field::wrong(field(ROUTING), other, "native or vxlan")),
+    };
+    let mac = |text: &String| match text.parse::<MacAddr>() {
+        Ok(mac) if mac.0[0] & 1 == 0 && mac != MacAddr::default() => Ok(mac),
+        _ => Err(field::wrong(field(VTEP_MAC), text, "the MAC address of one station, as in 02:56:c0:00:02:01")),
+    };
+    Ok(NodeRouting { mode, vtep_mac: annotations.get(VTEP_MAC).map(mac).transpose()? })
 }
 
 pub(super) fn convert_namespace(namespace: v1::Namespace) -> Result<Namespace, FieldError> {
