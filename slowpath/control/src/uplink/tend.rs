@@ -9,9 +9,11 @@ use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};
 use crate::port::{Port, PortError};
+use crate::worker::WorkerHandle;
 use ipnet::IpNet;
 use millrace_api::ObjectError;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
+use millrace_fastpath::pipeline::Report;
 use millrace_fastpath::port::{Frame, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -263,6 +265,27 @@ impl<F: Frame> Control<F> {
         }
         let underlay = underlay(view, &open);
         self.model.set_underlay(underlay);
+    }
+
+    /// Whether there are uplinks: workers have something to tell.
+    pub(crate) fn has_uplinks(&self) -> bool {
+        !self.uplinks.is_empty()
+    }
+
+    /// Takes in what workers came upon.
+    pub(crate) fn hear_workers(&mut self) {
+        let reports: Vec<Report> = self.workers.iter_mut().flat_map(WorkerHandle::reports).collect();
+        let unresolved = reports.into_iter().filter_map(|report| match report {
+            Report::Unresolved { port, address } => Some((port, address.to_ip())),
+            Report::TunnelMtu { remote, mtu } => {
+                tracing::debug!(remote = %remote.to_ip(), mtu, "a narrow way to another node");
+                None
+            }
+        });
+        let unresolved: Vec<(PortId, IpAddr)> = unresolved.collect();
+        if !unresolved.is_empty() {
+            self.report_unresolved(unresolved);
+        }
     }
 
     /// Packets wait for these neighbours.
