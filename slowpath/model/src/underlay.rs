@@ -58,6 +58,13 @@ pub struct Hop {
 impl Model {
     /// Replaces what is known of the uplinks, and of what lies behind them.
     pub fn set_underlay(&mut self, underlay: Underlay) {
+        if self.underlay == underlay {
+            return;
+        }
+        for uplink in self.underlay.uplinks.iter().chain(&underlay.uplinks) {
+            self.addresses.dirty.insert(uplink.port);
+            self.addresses.dirty.extend(uplink.companion);
+        }
         self.underlay = underlay;
     }
 

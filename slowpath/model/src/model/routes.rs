@@ -5,6 +5,7 @@ use crate::port::PortSpec;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{Adjacency, AdjacencyId, PortInfo, Route};
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub(super) struct Routes {
 #[derive(Debug)]
 struct ProgrammedPort {
     adjacency: AdjacencyId,
-    spec: PortSpec,
+    info: PortInfo,
     prefixes: BTreeSet<IpNet>,
 }
 
@@ -63,28 +64,21 @@ impl Model {
             }
             return former.is_some();
         };
-        let same = |former: &ProgrammedPort| {
-            (former.spec.mac, former.spec.mtu, former.spec.spoof_check, former.spec.role)
-                == (spec.mac, spec.mtu, spec.spoof_check, spec.role)
-        };
-        let unchanged = former.as_ref().filter(|former| same(former)).map(|former| former.adjacency);
-        let adjacency = unchanged.unwrap_or_else(|| self.add_port(&spec, former.as_ref(), touched));
+        let info = self.port_info(&spec);
+        let unchanged = former.as_ref().filter(|former| former.info == info).map(|former| former.adjacency);
+        let adjacency = unchanged.unwrap_or_else(|| self.add_port(id, info, former.as_ref(), touched));
         for prefix in &prefixes {
             self.routes.claims.entry(*prefix).or_default().insert(id);
             touched.insert(*prefix);
         }
         let changed = former.is_some() && unchanged.is_none();
-        self.routes.programmed.insert(id, ProgrammedPort { adjacency, spec, prefixes });
+        self.routes.programmed.insert(id, ProgrammedPort { adjacency, info, prefixes });
         changed
     }
 
-    fn add_port(
-        &mut self,
-        spec: &PortSpec,
-        former: Option<&ProgrammedPort>,
-        touched: &mut BTreeSet<IpNet>,
-    ) -> AdjacencyId {
-        let info = PortInfo {
+    /// What workers are to know of a port.
+    fn port_info(&self, spec: &PortSpec) -> PortInfo {
+        let mut info = PortInfo {
             mac: spec.mac,
             own_mac: self.config.gateway.mac,
             mtu: spec.mtu,
@@ -92,16 +86,34 @@ impl Model {
             role: spec.role,
             companion: None,
         };
-        self.tables.ports.insert(spec.id, info);
+        for uplink in &self.underlay.uplinks {
+            if uplink.port == spec.id {
+                // Many are behind it, and none in particular.
+                (info.mac, info.own_mac, info.companion) = (MacAddr::default(), uplink.mac, uplink.companion);
+            } else if uplink.companion == Some(spec.id) {
+                info.companion = Some(uplink.port);
+            }
+        }
+        info
+    }
+
+    fn add_port(
+        &mut self,
+        id: PortId,
+        info: PortInfo,
+        former: Option<&ProgrammedPort>,
+        touched: &mut BTreeSet<IpNet>,
+    ) -> AdjacencyId {
+        self.tables.ports.insert(id, info);
         if let Some(former) = former {
             self.tables.routes.remove_adjacency(former.adjacency);
             touched.extend(&former.prefixes);
         }
         self.tables.routes.add_adjacency(Adjacency {
-            port: spec.id,
-            mtu: spec.mtu,
-            destination_mac: spec.mac,
-            source_mac: self.config.gateway.mac,
+            port: id,
+            mtu: info.mtu,
+            destination_mac: info.mac,
+            source_mac: info.own_mac,
             tunnel: None,
         })
     }
