@@ -20,8 +20,8 @@
 
 mod answer;
 mod brief;
-mod clamp;
 mod classify;
+mod clamp;
 mod counters;
 mod decapsulate;
 mod egress;

@@ -5,9 +5,7 @@ use millrace_api::{Protocol, TraceStep};
 use millrace_config::LoadBalancing;
 use millrace_fastpath::pipeline::{TraceEnd, TraceStep as Step};
 use millrace_fastpath::port::{DropReason, Frame, PortId};
-use millrace_fastpath::tables::{
-    Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel,
-};
+use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel};
 
 impl<F: Frame> Story<'_, F> {
     /// One line a stage. A stage that refuses has the last.
@@ -214,9 +212,8 @@ impl<F: Frame> Story<'_, F> {
     fn leaves_cluster(&self, address: Address) -> TraceStep {
         let ports = self.control.current.masquerade.ports;
         let ports = format!("{}-{}", ports.first, ports.last);
-        let answer = format!(
-            "yes, the connection leaves the cluster: it becomes {address}, with a free port of {ports}"
-        );
+        let answer =
+            format!("yes, the connection leaves the cluster: it becomes {address}, with a free port of {ports}");
         source_address(answer).with("source", address.to_string()).with("ports", ports)
     }
 

@@ -264,7 +264,7 @@ fn address_at(address: &AddressMessage, index: u32) -> AddressMessage {
 /// The same route by interface `to` where it was by `from`.
 fn route_at(route: &RouteMessage, from: u32, to: u32) -> RouteMessage {
     let mut route = route.clone();
-    route.header.flags = route.header.flags & RouteFlags::Onlink;
+    route.header.flags &= RouteFlags::Onlink;
     // Next-hop objects belong to their interface: what they lead to is said in full as well.
     route.attributes.retain(|attribute| {
         !matches!(
@@ -278,7 +278,7 @@ fn route_at(route: &RouteMessage, from: u32, to: u32) -> RouteMessage {
             RouteAttribute::MultiPath(hops) => {
                 for hop in hops {
                     // What the kernel says of its state is not for us to set.
-                    hop.flags = hop.flags & RouteNextHopFlags::Onlink;
+                    hop.flags &= RouteNextHopFlags::Onlink;
                     if hop.interface_index == from {
                         hop.interface_index = to;
                     }
