@@ -2,8 +2,8 @@
 
 use crate::error::InvalidValue;
 use crate::names::InterfaceName;
-use crate::port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, RawAfXdp, RawDpdk, check_devargs};
 use crate::node::missing;
+use crate::port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, RawAfXdp, RawDpdk, check_devargs};
 use serde::Deserialize;
 
 /// A NIC that is to carry traffic between nodes and to the world. It becomes a port of its interface's name.
@@ -61,7 +61,8 @@ impl TryFrom<RawUplink> for Uplink {
     type Error = InvalidValue;
     fn try_from(raw: RawUplink) -> Result<Self, InvalidValue> {
         let RawUplink { interface, kind, queues, af_xdp, dpdk } = raw;
-        let unwanted = |field| InvalidValue::Unwanted { field, reason: "does not belong to an uplink of this kind" };
+        let unwanted =
+            |field| InvalidValue::Unwanted { field, reason: "does not belong to an uplink of this kind" };
         let attachment = match (kind, af_xdp, dpdk) {
             (PortKind::AfXdp, _, Some(_)) => return Err(unwanted("dpdk")),
             (PortKind::AfXdp, section, None) => Attachment::AfXdp {
@@ -77,7 +78,10 @@ impl TryFrom<RawUplink> for Uplink {
             }
             (PortKind::Tap | PortKind::VhostUser, ..) => {
                 let value = kind.name().to_owned();
-                return Err(InvalidValue::Form { value, expected: "af-xdp or dpdk as the kind of an uplink" });
+                return Err(InvalidValue::Form {
+                    value,
+                    expected: "af-xdp or dpdk as the kind of an uplink",
+                });
             }
         };
         let uplink = Uplink { interface, attachment, queues };

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// The least time between two publications of changes. A change that comes alone is published at once; those that come
 /// in numbers are published together: a rolling update costs a few publications, not thousands.
 const COALESCE: Duration = Duration::from_millis(5);
+/// How long a packet waits at most before it is known for which neighbour it waits.
+const HEAR: Duration = Duration::from_millis(5);
 /// Interval of housekeeping.
 const TICK: Duration = Duration::from_secs(1);
 /// Requests that may wait. Who asks when it is full is told that the daemon is busy.
@@ -85,7 +87,10 @@ impl<F: Frame + 'static> ControlLoop<F> {
         // Not before this.
         let mut earliest = Instant::now();
         loop {
-            let until = due.map_or(next_tick, |due| due.min(next_tick));
+            let mut until = due.map_or(next_tick, |due| due.min(next_tick));
+            if self.control.has_uplinks() {
+                until = until.min(Instant::now() + HEAR);
+            }
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Message::Change(change)) => {
                     change(&mut self.control);
@@ -95,6 +100,7 @@ impl<F: Frame + 'static> ControlLoop<F> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return self.control,
             }
+            self.control.hear_workers();
             let now = Instant::now();
             progress.note_beat(now);
             if due.is_some_and(|due| due <= now) {

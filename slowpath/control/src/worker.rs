@@ -2,7 +2,7 @@
 
 use crate::port::{PortError, Step};
 use millrace_config::PortName;
-use millrace_fastpath::pipeline::{Command, ControlEnd, Nanos, Reply, Waker, WorkerCounters};
+use millrace_fastpath::pipeline::{Command, ControlEnd, Nanos, Reply, Report, Waker, WorkerCounters};
 use millrace_fastpath::port::{Frame, PortId, PortQueue, WorkerId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,6 +118,11 @@ impl<F: Frame> WorkerHandle<F> {
     /// How busy it is.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// What it has to tell, oldest first.
+    pub(crate) fn reports(&mut self) -> impl Iterator<Item = Report> {
+        std::iter::from_fn(|| self.control.reports.pop().ok())
     }
 
     /// How many queues of a port it has.

@@ -7,11 +7,11 @@ use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
 use millrace_config::{Config, InterfaceName, NodeName};
+use millrace_control::uplink::kernel::Follower;
 use millrace_control::{
     Attachments, Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, KernelStack, Parts,
     Progress, WorkerError,
 };
-use millrace_control::uplink::kernel::Follower;
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::mbuf::Mbuf;
@@ -110,7 +110,13 @@ impl DataPath {
             .name("control".to_owned())
             .spawn(work)
             .map_err(StartError::system("starting the control thread"))?;
-        Ok(DataPath { handle, progress, checks, ended, threads: Threads { control, staff, follower, memory } })
+        Ok(DataPath {
+            handle,
+            progress,
+            checks,
+            ended,
+            threads: Threads { control, staff, follower, memory },
+        })
     }
 }
 

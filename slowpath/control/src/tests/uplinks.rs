@@ -135,7 +135,10 @@ fn next_hops_and_those_that_packets_wait_for_are_looked_for() {
     let solicited = |node: &Node| std::mem::take(&mut node.outside.host.lock().unwrap().solicited);
     assert_eq!(solicited(&node), [(3, "192.0.2.254".parse().unwrap())]);
     let uplink = id(&node).unwrap();
-    node.control.report_unresolved([(uplink, "192.0.2.7".parse().unwrap()), (PortId(99), "192.0.2.8".parse().unwrap())]);
+    node.control.report_unresolved([
+        (uplink, "192.0.2.7".parse().unwrap()),
+        (PortId(99), "192.0.2.8".parse().unwrap()),
+    ]);
     assert_eq!(solicited(&node), [(3, "192.0.2.7".parse().unwrap())]);
     let mut known = view(3);
     for address in ["192.0.2.254", "192.0.2.7"] {

@@ -121,7 +121,8 @@ mod tests {
     }
 
     fn view(is_up: bool, known: &[(&str, Trust)]) -> View {
-        let interface = Interface { index: 7, mac: MacAddr::default(), mtu: 1500, is_up, addresses: Vec::new() };
+        let interface =
+            Interface { index: 7, mac: MacAddr::default(), mtu: 1500, is_up, addresses: Vec::new() };
         let neighbour = |trust| Neighbour { mac: Some(MacAddr::default()), trust };
         View {
             interfaces: BTreeMap::from([("eth0".parse().unwrap(), interface)]),
@@ -132,7 +133,9 @@ mod tests {
 
     /// How many are asked for in each second.
     fn seconds(asked: &mut Asked, view: &View, from: Instant, seconds: u64) -> Vec<u64> {
-        (0..seconds).filter(|&second| !asked.due(view, from + Duration::from_secs(second)).is_empty()).collect()
+        (0..seconds)
+            .filter(|&second| !asked.due(view, from + Duration::from_secs(second)).is_empty())
+            .collect()
     }
 
     #[test]

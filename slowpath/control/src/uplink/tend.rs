@@ -9,11 +9,13 @@ use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};
 use crate::port::{Port, PortError};
+use crate::worker::WorkerHandle;
 use ipnet::IpNet;
 use millrace_api::ObjectError;
 use millrace_config::{Config, InterfaceName, Mtu, PortConfig, PortMtu, PortName, RoutingMode, Uplink};
 use millrace_model::tunnel_overhead;
 use millrace_model::underlay::{Hop, UnderlayRoute};
+use millrace_fastpath::pipeline::Report;
 use millrace_fastpath::port::{Frame, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -86,7 +88,11 @@ impl Uplinks {
     pub(crate) fn new(config: &Config) -> Self {
         let (now, leg) = (Instant::now(), config.host_leg.interface());
         Uplinks {
-            configured: config.uplinks.iter().filter_map(|uplink| Configured::new(uplink, leg, now)).collect(),
+            configured: config
+                .uplinks
+                .iter()
+                .filter_map(|uplink| Configured::new(uplink, leg, now))
+                .collect(),
             view: None,
             asked: Asked::default(),
             steering: Steering::default(),
@@ -142,10 +148,14 @@ impl<F: Frame> Control<F> {
     pub fn set_kernel_view(&mut self, view: View) {
         let now = Instant::now();
         let before = self.uplinks.view.replace(view);
-        let known = |view: Option<&View>, name: &InterfaceName| view.and_then(|view| view.interfaces.get(name).cloned());
+        let known = |view: Option<&View>, name: &InterfaceName| {
+            view.and_then(|view| view.interfaces.get(name).cloned())
+        };
         for uplink in &mut self.uplinks.configured {
             // What has changed may be what it failed for.
-            if known(before.as_ref(), &uplink.interface) != known(self.uplinks.view.as_ref(), &uplink.interface) {
+            if known(before.as_ref(), &uplink.interface)
+                != known(self.uplinks.view.as_ref(), &uplink.interface)
+            {
                 uplink.due = now;
             }
         }
@@ -168,7 +178,8 @@ impl<F: Frame> Control<F> {
     fn tend_uplink(&mut self, at: usize, now: Instant) {
         let uplink = &self.uplinks.configured[at];
         let name = uplink.port.name.clone();
-        let found = self.uplinks.view.as_ref().and_then(|view| view.interfaces.get(&uplink.interface)).cloned();
+        let found =
+            self.uplinks.view.as_ref().and_then(|view| view.interfaces.get(&uplink.interface)).cloned();
         let is_open = self.ports.contains_key(&name);
         let is_other = found.as_ref().map(|interface| interface.index) != uplink.index;
         // A NIC that is taken may be gone from the kernel's sight.
@@ -197,12 +208,16 @@ impl<F: Frame> Control<F> {
         config.mtu = u64::from(interface.mtu).try_into().ok();
         let nic = match (uplink.takes_nic, &uplink.voice) {
             (false, _) => None,
-            (true, Some(leg)) => Some(Nic { interface: uplink.interface.clone(), leg: leg.clone(), mac: interface.mac }),
+            (true, Some(leg)) => {
+                Some(Nic { interface: uplink.interface.clone(), leg: leg.clone(), mac: interface.mac })
+            }
             (true, None) => return uplink.fail(NO_VOICE.to_owned(), now),
         };
         // The leg comes once it is known what it leads to; it looks at that by itself.
         if nic.is_some() && self.leg_id().is_none() {
-            return self.uplinks.configured[at].fail(NO_LEG.to_owned(), now);
+            let uplink = &mut self.uplinks.configured[at];
+            uplink.fail(NO_LEG.to_owned(), now);
+            return uplink.due = now;
         }
         let opened = self.open_uplink(config, nic);
         let uplink = &mut self.uplinks.configured[at];
@@ -300,9 +315,12 @@ impl<F: Frame> Control<F> {
         let Some(view) = &self.uplinks.view else { return };
         let mut open = BTreeMap::new();
         for uplink in &self.uplinks.configured {
-            let (Some(port), Some(voice)) = (self.ports.get(&uplink.port.name), &uplink.voice) else { continue };
+            let (Some(port), Some(voice)) = (self.ports.get(&uplink.port.name), &uplink.voice) else {
+                continue;
+            };
             let leg = if uplink.takes_nic { self.leg_id() } else { None };
-            let has_link = !uplink.takes_nic || port.device.as_ref().is_none_or(|device| device.link() == Link::Up);
+            let has_link =
+                !uplink.takes_nic || port.device.as_ref().is_none_or(|device| device.link() == Link::Up);
             open.insert(voice.clone(), Open { port: port.id, companion: leg, has_link });
         }
         let mut underlay = underlay(view, &open);
@@ -311,6 +329,27 @@ impl<F: Frame> Control<F> {
         routes.append(&mut underlay.routes);
         underlay.routes = routes;
         self.model.set_underlay(underlay);
+    }
+
+    /// Whether there are uplinks: workers have something to tell.
+    pub(crate) fn has_uplinks(&self) -> bool {
+        !self.uplinks.is_empty()
+    }
+
+    /// Takes in what workers came upon.
+    pub(crate) fn hear_workers(&mut self) {
+        let reports: Vec<Report> = self.workers.iter_mut().flat_map(WorkerHandle::reports).collect();
+        let unresolved = reports.into_iter().filter_map(|report| match report {
+            Report::Unresolved { port, address } => Some((port, address.to_ip())),
+            Report::TunnelMtu { remote, mtu } => {
+                tracing::debug!(remote = %remote.to_ip(), mtu, "a narrow way to another node");
+                None
+            }
+        });
+        let unresolved: Vec<(PortId, IpAddr)> = unresolved.collect();
+        if !unresolved.is_empty() {
+            self.report_unresolved(unresolved);
+        }
     }
 
     /// Packets wait for these neighbours.
@@ -325,7 +364,8 @@ impl<F: Frame> Control<F> {
     }
 
     fn place(&self, port: PortId, address: IpAddr) -> Option<Place> {
-        let of_port = |uplink: &&Configured| self.ports.get(&uplink.port.name).is_some_and(|found| found.id == port);
+        let of_port =
+            |uplink: &&Configured| self.ports.get(&uplink.port.name).is_some_and(|found| found.id == port);
         let uplink = self.uplinks.configured.iter().find(of_port)?;
         Some((uplink.voice.clone()?, address))
     }

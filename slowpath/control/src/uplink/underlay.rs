@@ -85,9 +85,15 @@ mod tests {
         let open = Open { port: PortId(5), companion: None, has_link: true };
         let told = underlay(&view, &BTreeMap::from([(name("eth0"), open)]));
         assert_eq!(told.uplinks.len(), 1);
-        assert_eq!((told.uplinks[0].port, told.uplinks[0].mtu, told.uplinks[0].is_up), (PortId(5), 9000, true));
+        assert_eq!(
+            (told.uplinks[0].port, told.uplinks[0].mtu, told.uplinks[0].is_up),
+            (PortId(5), 9000, true)
+        );
         assert_eq!(told.routes.len(), 1);
-        assert_eq!(told.routes[0].hops, [Hop { port: PortId(5), gateway: Some("192.0.2.9".parse().unwrap()) }]);
+        assert_eq!(
+            told.routes[0].hops,
+            [Hop { port: PortId(5), gateway: Some("192.0.2.9".parse().unwrap()) }]
+        );
         assert_eq!(told.neighbours.len(), 1);
         let open = Open { has_link: false, ..open };
         assert!(!underlay(&view, &BTreeMap::from([(name("eth0"), open)])).uplinks[0].is_up);

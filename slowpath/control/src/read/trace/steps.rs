@@ -57,7 +57,7 @@ impl<F: Frame> Story<'_, F> {
             Step::Masqueraded { address, hairpin } => steps.push(self.masqueraded(address, hairpin)),
             Step::LeavesCluster { address } => steps.push(self.leaves_cluster(address)),
             Step::Spread { ways } => {
-                steps.push(step("next hop", format!("one of {ways}"), "by the hash of the connection"));
+                steps.push(self::step("next hop", format!("one of {ways}"), "by the hash of the connection"));
             }
             Step::Tunnel { tunnel } => steps.push(self.tunnel(&tunnel)),
             Step::Route { destination, neighbour } => steps.push(self.route(destination, &neighbour)),

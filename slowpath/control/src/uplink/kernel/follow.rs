@@ -54,7 +54,8 @@ impl Follower {
             tell: Box::new(tell),
         };
         let work = move || following.run();
-        let thread = std::thread::Builder::new().name("kernel".to_owned()).spawn(work).map_err(KernelError::Thread)?;
+        let thread =
+            std::thread::Builder::new().name("kernel".to_owned()).spawn(work).map_err(KernelError::Thread)?;
         Ok(Follower { stop, thread: Some(thread) })
     }
 }
@@ -95,7 +96,9 @@ impl Following {
             match self.follow() {
                 Ok(()) | Err(End::Asked) => return,
                 // The kernel's tables are there as ever: all that is lost is how they came about.
-                Err(End::Failed(KernelError::Overrun)) => tracing::info!("the kernel's tables are read again"),
+                Err(End::Failed(KernelError::Overrun)) => {
+                    tracing::info!("the kernel's tables are read again")
+                }
                 Err(End::Failed(error)) => {
                     tracing::warn!(%error, "following the kernel");
                     if self.pause(RECOVERY).is_err() {

@@ -21,7 +21,8 @@ const BATCH: usize = 256;
 pub fn solicit(neighbours: &[(u32, IpAddr)]) -> Result<(), KernelError> {
     let mut socket = Socket::open(0)?;
     for batch in neighbours.chunks(BATCH) {
-        let mut messages: Vec<Message> = batch.iter().map(|&(index, address)| usage(index, address)).collect();
+        let mut messages: Vec<Message> =
+            batch.iter().map(|&(index, address)| usage(index, address)).collect();
         socket.tell(&mut messages)?;
     }
     Ok(())

@@ -89,7 +89,9 @@ pub(super) fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
         match attribute {
             RouteAttribute::Destination(address) => destination = Some(ip_of(address)?),
             RouteAttribute::Priority(value) => metric = *value,
-            RouteAttribute::MultiPath(several) => hops = several.iter().filter_map(|hop| of_many(hop, names)).collect(),
+            RouteAttribute::MultiPath(several) => {
+                hops = several.iter().filter_map(|hop| of_many(hop, names)).collect()
+            }
             _ => {}
         }
     }
@@ -101,7 +103,8 @@ pub(super) fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let to = IpNet::new(destination.unwrap_or(everywhere), header.destination_prefix_length).ok()?;
-    let is_local = matches!(to, IpNet::V6(net) if net.addr().is_unicast_link_local() || net.addr().is_multicast());
+    let is_local =
+        matches!(to, IpNet::V6(net) if net.addr().is_unicast_link_local() || net.addr().is_multicast());
     (!hops.is_empty() && !is_local).then_some(Route { to, metric, hops })
 }
 

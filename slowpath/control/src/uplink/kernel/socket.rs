@@ -43,8 +43,9 @@ pub(crate) struct Socket {
 impl Socket {
     /// In the calling thread's network namespace; told of what happens in `groups`, a mask of `RTNLGRP_…` numbers.
     pub(crate) fn open(groups: u32) -> Result<Self, KernelError> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-            .map_err(KernelError::socket("opening a socket"))?;
+        let fd =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+                .map_err(KernelError::socket("opening a socket"))?;
         if groups != 0 {
             // Beyond the machine's limit only a privileged process comes; with less, more is read again.
             if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
@@ -83,7 +84,10 @@ impl Socket {
     }
 
     /// Has the kernel do several things, handed over at once and done in this order. Gives what it said of each.
-    pub(crate) fn batch(&mut self, messages: Vec<Message>) -> Result<Vec<Result<(), io::Error>>, KernelError> {
+    pub(crate) fn batch(
+        &mut self,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Result<(), io::Error>>, KernelError> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         let count = messages.len();
@@ -176,7 +180,8 @@ impl Socket {
 
     /// Waits until a datagram or `other` is there, at most for so long; says whether `other` is.
     pub(super) fn wait(&self, other: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, KernelError> {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN), PollFd::new(other, PollFlags::POLLIN)];
+        let mut fds =
+            [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN), PollFd::new(other, PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(KernelError::socket("waiting")(errno)),

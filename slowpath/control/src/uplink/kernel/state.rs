@@ -100,7 +100,11 @@ impl State {
         match message {
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
                 let is_wanted = parse::name(link).is_some_and(|name| self.is_wanted(name));
-                if is_wanted || self.names.contains_key(&link.header.index) { Stale::Everything } else { Stale::None }
+                if is_wanted || self.names.contains_key(&link.header.index) {
+                    Stale::Everything
+                } else {
+                    Stale::None
+                }
             }
             RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
                 if self.names.contains_key(&address.header.index) { Stale::Everything } else { Stale::None }

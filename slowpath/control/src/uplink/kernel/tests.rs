@@ -36,7 +36,9 @@ impl Wire {
 
     fn plug(&self) {
         let far = &self.0;
-        run(&format!("ip link add eth0 address 02:00:00:00:00:01 type veth peer far address 02:00:00:00:00:02 netns {far}"));
+        run(&format!(
+            "ip link add eth0 address 02:00:00:00:00:01 type veth peer far address 02:00:00:00:00:02 netns {far}"
+        ));
         // The kernel asks from its link-local address, which would be tentative for a second.
         std::fs::write("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0").unwrap();
         run("ip addr add 192.0.2.1/24 dev eth0");
@@ -72,7 +74,8 @@ struct Told {
 impl Told {
     fn new() -> Self {
         let (tell, views) = channel();
-        let follower = Follower::start(BTreeSet::from([eth0()]), move |view| tell.send(view).is_ok()).unwrap();
+        let follower =
+            Follower::start(BTreeSet::from([eth0()]), move |view| tell.send(view).is_ok()).unwrap();
         Told { _follower: follower, views, last: View::default() }
     }
 
@@ -81,7 +84,8 @@ impl Told {
         let began = Instant::now();
         while !holds(&self.last) {
             let left = Duration::from_secs(5).saturating_sub(began.elapsed());
-            self.last = self.views.recv_timeout(left).unwrap_or_else(|_| panic!("{what}: {}", brief(&self.last)));
+            self.last =
+                self.views.recv_timeout(left).unwrap_or_else(|_| panic!("{what}: {}", brief(&self.last)));
         }
         began.elapsed()
     }
@@ -177,7 +181,9 @@ fn an_interface_that_comes_back_under_its_name_is_another_one() {
     told.until("it is there", |view| view.interfaces.contains_key(&eth0()));
     let before = told.last.interfaces[&eth0()].index;
     run("ip link del eth0");
-    told.until("it is gone", |view| view.interfaces.is_empty() && view.routes.is_empty() && view.neighbours.is_empty());
+    told.until("it is gone", |view| {
+        view.interfaces.is_empty() && view.routes.is_empty() && view.neighbours.is_empty()
+    });
     wire.plug();
     told.until("it is back", |view| view.interfaces.get(&eth0()).is_some_and(|eth0| eth0.is_up));
     assert_ne!(told.last.interfaces[&eth0()].index, before);

@@ -38,12 +38,16 @@ pub(super) fn hush(socket: &mut Socket, index: u32) -> Result<(), KernelError> {
         option(OPS, instruction),
         option(FLAGS, ACT_DIRECT.to_ne_bytes().to_vec()),
     ]));
-    accept(Errno::EEXIST, socket.ask("an ingress filter", RouteNetlinkMessage::NewTrafficFilter(filter), flags))
+    accept(
+        Errno::EEXIST,
+        socket.ask("an ingress filter", RouteNetlinkMessage::NewTrafficFilter(filter), flags),
+    )
 }
 
 /// The kernel hears it again. What others have at the ingress stays, and so does an ingress without anything at it.
 pub(super) fn unhush(socket: &mut Socket, index: u32) -> Result<(), KernelError> {
-    let removed = socket.ask("removing the ingress filter", RouteNetlinkMessage::DelTrafficFilter(filter(index)), 0);
+    let removed =
+        socket.ask("removing the ingress filter", RouteNetlinkMessage::DelTrafficFilter(filter(index)), 0);
     // Without an ingress the kernel finds the parent wrong.
     accept(Errno::EINVAL, accept_all(Errno::ENOENT, removed))
 }

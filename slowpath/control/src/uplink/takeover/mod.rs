@@ -79,7 +79,10 @@ impl Takeover {
 
     /// Once the device is open and the leg carries frames: moves addresses and routes to the leg, in one go.
     pub fn take(&mut self, nic: &Nic) -> Result<(), TakeoverError> {
-        let taken = self.records.read(nic.interface.as_str())?.ok_or_else(|| TakeoverError::NoInterface(nic.interface.to_string()))?;
+        let taken = self
+            .records
+            .read(nic.interface.as_str())?
+            .ok_or_else(|| TakeoverError::NoInterface(nic.interface.to_string()))?;
         let mut socket = Socket::open(0)?;
         let leg = moving::find(&mut socket, nic.leg.as_str())?
             .ok_or_else(|| TakeoverError::NoInterface(nic.leg.to_string()))?;

@@ -5,7 +5,9 @@ use crate::uplink::kernel::{Socket, request};
 use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteType,
@@ -60,7 +62,11 @@ pub(super) fn dress_leg(socket: &mut Socket, leg: &Link, nic: &Nic, mtu: u32) ->
     let mut shape = LinkMessage::default();
     shape.header.index = leg.index;
     shape.attributes = vec![LinkAttribute::Address(mac.octets().to_vec()), LinkAttribute::Mtu(mtu)];
-    socket.ask(&format!("giving {} the MAC address {mac}", nic.leg), RouteNetlinkMessage::SetLink(shape), 0)?;
+    socket.ask(
+        &format!("giving {} the MAC address {mac}", nic.leg),
+        RouteNetlinkMessage::SetLink(shape),
+        0,
+    )?;
     let path = |name: &str, option: &str| format!("/proc/sys/net/ipv6/conf/{name}/{option}");
     for option in ["accept_ra", "autoconf", "accept_ra_defrtr", "accept_ra_pinfo"] {
         // Where there is no IPv6, or nothing may be set, it stays as it is.
@@ -118,6 +124,12 @@ impl Config {
         self.addresses.iter().any(|address| address.header.scope != AddressScope::Link)
     }
 
+    /// The same without link-local addresses: each interface has its own.
+    pub(super) fn without_link_local(mut self) -> Self {
+        self.addresses.retain(|address| address.header.scope != AddressScope::Link);
+        self
+    }
+
     /// Puts all of it, which was read of interface `named`, on interface `to`, then removes it from interface `from`, if there is
     /// such a one. It is handed to the kernel at once: in between there is nothing that could fail or wait.
     pub(super) fn move_over(
@@ -136,11 +148,14 @@ impl Config {
             messages.push(request(RouteNetlinkMessage::NewRoute(route_at(route, named, to)), NLM_F_CREATE));
         }
         let needed = messages.len();
-        for (from, route) in from.iter().flat_map(|from| self.routes.iter().map(move |route| (*from, route))) {
+        for (from, route) in from.iter().flat_map(|from| self.routes.iter().map(move |route| (*from, route)))
+        {
             messages.push(request(RouteNetlinkMessage::DelRoute(route_at(route, named, from)), 0));
         }
         // A primary address takes its secondary ones with it.
-        for (from, address) in from.iter().flat_map(|from| self.addresses.iter().rev().map(move |a| (*from, a))) {
+        for (from, address) in
+            from.iter().flat_map(|from| self.addresses.iter().rev().map(move |a| (*from, a)))
+        {
             // The link-local address belongs to the interface, whatever the host does.
             if address.header.scope != AddressScope::Link {
                 messages.push(request(RouteNetlinkMessage::DelAddress(address_at(address, from)), 0));
@@ -157,8 +172,13 @@ impl Config {
     }
 
     fn describe(&self, at: usize) -> String {
-        match (self.addresses.get(at), at.checked_sub(self.addresses.len()).and_then(|at| self.routes.get(at))) {
-            (Some(address), _) => format!("address {}", ip(address).map_or_else(String::new, |ip| ip.to_string())),
+        match (
+            self.addresses.get(at),
+            at.checked_sub(self.addresses.len()).and_then(|at| self.routes.get(at)),
+        ) {
+            (Some(address), _) => {
+                format!("address {}", ip(address).map_or_else(String::new, |ip| ip.to_string()))
+            }
             (None, Some(route)) => format!("route {}", destination(route)),
             (None, None) => String::new(),
         }
@@ -179,8 +199,12 @@ fn ip(address: &AddressMessage) -> Option<IpAddr> {
 fn destination(route: &RouteMessage) -> String {
     let length = route.header.destination_prefix_length;
     let ip = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(rtnetlink::packet_route::route::RouteAddress::Inet(ip)) => Some(IpAddr::from(*ip)),
-        RouteAttribute::Destination(rtnetlink::packet_route::route::RouteAddress::Inet6(ip)) => Some((*ip).into()),
+        RouteAttribute::Destination(rtnetlink::packet_route::route::RouteAddress::Inet(ip)) => {
+            Some(IpAddr::from(*ip))
+        }
+        RouteAttribute::Destination(rtnetlink::packet_route::route::RouteAddress::Inet6(ip)) => {
+            Some((*ip).into())
+        }
         _ => None,
     });
     ip.and_then(|ip| IpNet::new(ip, length).ok()).map_or("default".to_owned(), |net| net.to_string())
@@ -190,7 +214,8 @@ fn is_movable(route: &RouteMessage, index: u32) -> bool {
     let header = &route.header;
     let is_local = header.table == LOCAL;
     // Those of the kernel come with their addresses.
-    let is_own = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect) || header.protocol == OURS;
+    let is_own = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect)
+        || header.protocol == OURS;
     header.kind == RouteType::Unicast
         && !is_local
         && !is_own
@@ -204,7 +229,10 @@ fn is_movable(route: &RouteMessage, index: u32) -> bool {
 
 fn has_gateway(route: &RouteMessage) -> bool {
     route.attributes.iter().any(|attribute| {
-        matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_))
+        matches!(
+            attribute,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
+        )
     })
 }
 
@@ -236,7 +264,7 @@ fn address_at(address: &AddressMessage, index: u32) -> AddressMessage {
 /// The same route by interface `to` where it was by `from`.
 fn route_at(route: &RouteMessage, from: u32, to: u32) -> RouteMessage {
     let mut route = route.clone();
-    route.header.flags = route.header.flags & RouteFlags::Onlink;
+    route.header.flags &= RouteFlags::Onlink;
     // Next-hop objects belong to their interface: what they lead to is said in full as well.
     route.attributes.retain(|attribute| {
         !matches!(
@@ -250,7 +278,7 @@ fn route_at(route: &RouteMessage, from: u32, to: u32) -> RouteMessage {
             RouteAttribute::MultiPath(hops) => {
                 for hop in hops {
                     // What the kernel says of its state is not for us to set.
-                    hop.flags = hop.flags & RouteNextHopFlags::Onlink;
+                    hop.flags &= RouteNextHopFlags::Onlink;
                     if hop.interface_index == from {
                         hop.interface_index = to;
                     }

@@ -76,7 +76,8 @@ fn address(devargs: &str) -> Option<String> {
     let full = if device.matches(':').count() == 1 { format!("0000:{device}") } else { device.to_owned() };
     let (head, function) = full.split_once('.')?;
     let parts: Vec<&str> = head.split(':').collect();
-    let is_hex = |part: &str, digits: usize| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex =
+        |part: &str, digits: usize| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
     let fits = parts.len() == 3 && is_hex(parts[0], 4) && is_hex(parts[1], 2) && is_hex(parts[2], 2);
     (fits && is_hex(function, 1)).then_some(full)
 }

@@ -57,14 +57,22 @@ impl Taken {
 
     /// What it had.
     pub(super) fn config(&self) -> Result<Config, TakeoverError> {
-        let parse = |text: &String| TakeoverError::Content { interface: self.interface.clone(), text: text.clone() };
+        let parse =
+            |text: &String| TakeoverError::Content { interface: self.interface.clone(), text: text.clone() };
         let addresses = self.addresses.iter().map(|text| {
-            bytes(text).and_then(|bytes| AddressMessage::parse(bytes.as_slice()).ok()).ok_or_else(|| parse(text))
+            bytes(text)
+                .and_then(|bytes| AddressMessage::parse(bytes.as_slice()).ok())
+                .ok_or_else(|| parse(text))
         });
         let routes = self.routes.iter().map(|text| {
-            bytes(text).and_then(|bytes| RouteMessage::parse(bytes.as_slice()).ok()).ok_or_else(|| parse(text))
+            bytes(text)
+                .and_then(|bytes| RouteMessage::parse(bytes.as_slice()).ok())
+                .ok_or_else(|| parse(text))
         });
-        Ok(Config { addresses: addresses.collect::<Result<_, _>>()?, routes: routes.collect::<Result<_, _>>()? })
+        Ok(Config {
+            addresses: addresses.collect::<Result<_, _>>()?,
+            routes: routes.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -81,11 +89,13 @@ pub(super) fn give_back(taken: &Taken) -> Result<(), TakeoverError> {
     let recorded = taken.config()?;
     // What was changed meanwhile was changed at the leg.
     let current = match &leg {
-        Some(leg) => Config::read(&mut socket, leg.index)?,
+        Some(leg) => Config::read(&mut socket, leg.index)?.without_link_local(),
         None => Config::default(),
     };
     let moved = match &leg {
-        Some(leg) if current.has_address() => current.move_over(&mut socket, leg.index, Some(leg.index), link.index),
+        Some(leg) if current.has_address() => {
+            current.move_over(&mut socket, leg.index, Some(leg.index), link.index)
+        }
         _ => recorded.move_over(&mut socket, taken.index, None, link.index),
     };
     // Whatever happened, the kernel is to hear it again.
@@ -120,14 +130,16 @@ impl Records {
     pub(super) fn lock(&self) -> Result<Flock<File>, TakeoverError> {
         let path = self.directory()?.join(LOCK);
         let file = File::create(&path).map_err(TakeoverError::file(&path))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| TakeoverError::file(&path)(errno.into()))
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| TakeoverError::file(&path)(errno.into()))
     }
 
     /// Replaces a record in one step. Not forced to disk: what it records does not survive the kernel either.
     pub(super) fn write(&self, taken: &Taken) -> Result<(), TakeoverError> {
         self.directory()?;
         let path = self.path(&taken.interface);
-        let bytes = serde_json::to_vec(taken).map_err(|source| TakeoverError::Record { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec(taken)
+            .map_err(|source| TakeoverError::Record { path: path.clone(), source })?;
         let next = path.with_extension("new");
         std::fs::write(&next, bytes).map_err(TakeoverError::file(&next))?;
         std::fs::rename(&next, &path).map_err(TakeoverError::file(&path))

@@ -71,7 +71,10 @@ impl Host {
     }
 
     fn records(&self) -> usize {
-        std::fs::read_dir(self.state.path().join("taken")).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
+        std::fs::read_dir(self.state.path().join("taken"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name() != "lock")
+            .count()
     }
 }
 
@@ -83,7 +86,8 @@ fn config(interface: &str) -> Vec<String> {
         format!("ip -6 route show table all dev {interface} type unicast"),
         "ip route show 10.1.0.0/16".to_owned(),
     ];
-    let mut lines: Vec<String> = shown.iter().flat_map(|line| run(line).lines().map(tidy).collect::<Vec<_>>()).collect();
+    let mut lines: Vec<String> =
+        shown.iter().flat_map(|line| run(line).lines().map(tidy).collect::<Vec<_>>()).collect();
     lines.retain(|line| !line.starts_with("fe80::/64") && !line.is_empty());
     lines
 }
@@ -107,7 +111,10 @@ fn what_the_nic_had_is_on_the_leg_and_then_on_the_nic_again_as_it_was() {
     assert_eq!(config("eth1"), before, "nothing has moved yet");
     takeover.take(&host.nic).unwrap();
     assert_eq!(config("millrace0"), before);
-    let left: Vec<String> = config("eth1").into_iter().filter(|line| !line.starts_with("10.1.0.0") && !line.starts_with("nexthop")).collect();
+    let left: Vec<String> = config("eth1")
+        .into_iter()
+        .filter(|line| !line.starts_with("10.1.0.0") && !line.starts_with("nexthop"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     let leg = run("ip link show millrace0");
     assert!(leg.contains("02:00:00:00:00:11") && leg.contains("mtu 1400"), "{leg}");
@@ -153,9 +160,12 @@ fn what_was_changed_at_the_leg_is_changed_at_the_nic_when_it_is_back() {
     run("ip route add 10.244.0.0/16 dev millrace0 proto 77");
     host.takeover().give_back_leftovers().unwrap();
     let now = config("eth1").join("\n");
-    for (text, is_there) in
-        [("203.0.113.9/24", true), ("10.4.0.0/16 via 203.0.113.1", true), ("10.3.0.0", false), ("10.244.0.0", false)]
-    {
+    for (text, is_there) in [
+        ("203.0.113.9/24", true),
+        ("10.4.0.0/16 via 203.0.113.1", true),
+        ("10.3.0.0", false),
+        ("10.244.0.0", false),
+    ] {
         assert_eq!(now.contains(text), is_there, "{text}: {now}");
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Starts `program` in a process group of its own: what ends the daemon's group leaves it alone.
     pub(super) fn start(program: &OsStr, records: &Path) -> Result<Self, TakeoverError> {
-        let failed = |source| TakeoverError::Watchdog { program: program.to_string_lossy().into_owned(), source };
+        let failed =
+            |source| TakeoverError::Watchdog { program: program.to_string_lossy().into_owned(), source };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let token = format!("{}-{}", std::process::id(), now.as_nanos());
         let mut child = Command::new(program)
