@@ -13,3 +13,4 @@ mod services;
 mod source_ports;
 mod tcp_tracking;
 mod trace;
+mod tunnels;

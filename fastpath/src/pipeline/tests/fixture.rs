@@ -9,7 +9,7 @@
 //! ```
 
 use crate::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
-use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
+use crate::pipeline::{Egress, Nanos, Pipeline, Report, Wait, WorkerCounter, WorkerCounters};
 use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
@@ -35,6 +35,8 @@ pub(super) const SCTP: u8 = 132;
 pub(super) struct Sink {
     pub(super) sent: Vec<(PortId, BufferFrame)>,
     pub(super) dropped: Vec<DropReason>,
+    pub(super) parked: Vec<(Wait, BufferFrame)>,
+    pub(super) reports: Vec<Report>,
 }
 
 impl Egress<BufferFrame> for Sink {
@@ -44,6 +46,14 @@ impl Egress<BufferFrame> for Sink {
 
     fn drop_frame(&mut self, reason: DropReason, _frame: BufferFrame) {
         self.dropped.push(reason);
+    }
+
+    fn park(&mut self, wait: &Wait, frame: BufferFrame) {
+        self.parked.push((*wait, frame));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
     }
 }
 
@@ -133,6 +143,15 @@ impl Node {
         self.reader.quiesce();
         self.expect(WorkerCounter::Frames, 1);
         (self.sink.sent.len() > before).then(|| self.sink.sent.pop().unwrap())
+    }
+
+    /// Goes on with what waited; gives what left, if anything.
+    pub(super) fn run_parked(&mut self) -> Option<(PortId, BufferFrame)> {
+        let (wait, frame) = self.sink.parked.remove(0);
+        let mut burst = Burst::new();
+        burst.push(frame);
+        self.pipeline.run_again(&self.tables, wait.arrival, &mut burst, self.now, &mut self.sink);
+        self.sink.sent.pop()
     }
 
     /// Says that a counter has moved.

@@ -113,6 +113,8 @@ pub struct TraceVerdict {
 pub enum TraceOutcome {
     /// It leaves by a port.
     Sent,
+    /// It waits for its next hop's MAC address.
+    Waits,
     /// It is for this node itself.
     Local,
     /// Its sender gets a TCP reset.

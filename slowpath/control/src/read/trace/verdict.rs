@@ -12,6 +12,10 @@ impl<F: Frame> Story<'_, F> {
     pub(super) fn verdict(&self) -> TraceVerdict {
         match self.traced.end {
             TraceEnd::Sent { port, rewritten } => self.sent(port, &rewritten),
+            TraceEnd::Waits { port, address } => {
+                let text = format!("waits for the MAC address of {address} behind {}", self.port(port));
+                bare(TraceOutcome::Waits, text)
+            }
             TraceEnd::Local => bare(TraceOutcome::Local, self.local()),
             TraceEnd::Reset(reason) => {
                 refused(TraceOutcome::Reset, "the sender gets a TCP reset".to_owned(), reason)
