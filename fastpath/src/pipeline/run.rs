@@ -145,12 +145,7 @@ impl Pipeline {
 
     /// Everything but [`sort`](Pipeline::sort).
     #[inline(always)]
-    fn route<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        burst: &mut Burst<F>,
-        egress: &mut impl Egress<F>,
-    ) {
+    fn route<F: Frame>(&mut self, context: &Context<'_>, burst: &mut Burst<F>, egress: &mut impl Egress<F>) {
         let mut slots: Slots = [Slot::EMPTY; BURST];
         let table = Arc::clone(self.tracker.table());
         let flows = table.view();

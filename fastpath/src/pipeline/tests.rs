@@ -14,3 +14,4 @@ mod source_ports;
 mod tcp_tracking;
 mod trace;
 mod tunnels;
+mod uplinks;

@@ -309,6 +309,7 @@ pub(super) struct Packet {
     pub(super) ack: u32,
     pub(super) window: u16,
     pub(super) scale: Option<u8>,
+    pub(super) mss: Option<u16>,
     /// SCTP's verification tag, the first chunk's type and flags, and what INIT asks for.
     pub(super) tag: u32,
     pub(super) chunk: (u8, u8),
@@ -336,6 +337,7 @@ impl Packet {
             ack: 2000,
             window: 4000,
             scale: None,
+            mss: None,
             tag: 0,
             chunk: (0, 1),
             initiate: None,
@@ -362,6 +364,9 @@ impl Packet {
                 let mut tcp = ip.tcp(source, destination, self.seq, self.window);
                 if let Some(scale) = self.scale {
                     tcp = tcp.options(&[etherparse::TcpOptionElement::WindowScale(scale)]).unwrap();
+                }
+                if let Some(mss) = self.mss {
+                    tcp = tcp.options(&[etherparse::TcpOptionElement::MaximumSegmentSize(mss)]).unwrap();
                 }
                 for flag in self.flags.chars() {
                     tcp = match flag {

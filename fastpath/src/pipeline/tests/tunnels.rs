@@ -129,9 +129,9 @@ fn open(frame: &BufferFrame, outer_v6: bool, checksum: bool) -> (u16, BufferFram
 
 #[test]
 fn pods_of_two_nodes_speak_through_a_tunnel_in_all_four_combinations_of_families() {
-    for (net, outer_v6, checksum) in
-        families().into_iter().flat_map(|net| [(false, false), (false, true), (true, true), (true, false)].map(|(a, b)| (net, a, b)))
-    {
+    for (net, outer_v6, checksum) in families().into_iter().flat_map(|net| {
+        [(false, false), (false, true), (true, true), (true, false)].map(|(a, b)| (net, a, b))
+    }) {
         for protocol in [TCP, UDP, SCTP] {
             let mut node = node(outer_v6, checksum);
             let there = Packet::new(A, net.a, remote(&net), protocol, (4000, 80));
@@ -141,9 +141,13 @@ fn pods_of_two_nodes_speak_through_a_tunnel_in_all_four_combinations_of_families
             let (source_port, first) = open(&frame, outer_v6, checksum);
             let seen = see(&first);
             assert_eq!(seen.macs, (PEER_VTEP.0, OWN_VTEP.0));
-            assert_eq!((seen.source, seen.destination, seen.ports, seen.ttl), (net.a, remote(&net), (4000, 80), 63));
+            assert_eq!(
+                (seen.source, seen.destination, seen.ports, seen.ttl),
+                (net.a, remote(&net), (4000, 80), 63)
+            );
             assert!(source_port >= 0x8000);
-            let back = Packet { flags: "SA", ..Packet::new(UPLINK, remote(&net), net.a, protocol, (80, 4000)) };
+            let back =
+                Packet { flags: "SA", ..Packet::new(UPLINK, remote(&net), net.a, protocol, (80, 4000)) };
             let (port, frame) = node.run(UPLINK, from_peer(outer_v6, checksum, &back, 1)).unwrap();
             let seen = see(&frame);
             assert_eq!((port, seen.macs), (A, (mac_of(A).0, GATEWAY_MAC.0)));
@@ -189,7 +193,9 @@ fn what_is_wrong_with_an_encapsulated_packet_is_named() {
         ("another network", DropReason::TunnelVni, |b| b[48] = 78),
         ("no network", DropReason::TunnelHeader, |b| b[42] = 0),
         ("a datagram longer than its packet", DropReason::TunnelHeader, |b| b[38] = 9),
-        ("a datagram too short for a frame", DropReason::TunnelHeader, |b| b[38..40].copy_from_slice(&[0, 20])),
+        ("a datagram too short for a frame", DropReason::TunnelHeader, |b| {
+            b[38..40].copy_from_slice(&[0, 20])
+        }),
         ("a checksum that is wrong", DropReason::TunnelChecksum, |b| b[40] = 1),
         ("another tunnel end's frame", DropReason::ForeignMac, |b| b[55] ^= 1),
         ("a frame to all", DropReason::Multicast, |b| b[50..56].fill(0xff)),
@@ -220,7 +226,12 @@ fn seal(frame: &mut [u8]) {
 fn congestion_is_carried_over_as_rfc_6040_has_it() {
     let net = families();
     // Rows: inner, columns: outer; both in the order not ECT, ECT(1), ECT(0), congested.
-    let table = [[Some(0), Some(0), Some(0), None], [Some(1), Some(1), Some(1), Some(3)], [Some(2), Some(1), Some(2), Some(3)], [Some(3); 4]];
+    let table = [
+        [Some(0), Some(0), Some(0), None],
+        [Some(1), Some(1), Some(1), Some(3)],
+        [Some(2), Some(1), Some(2), Some(3)],
+        [Some(3); 4],
+    ];
     for net in net {
         for (inner_ecn, row) in table.iter().enumerate() {
             for (outer_ecn, wanted) in row.iter().enumerate() {
@@ -239,7 +250,11 @@ fn congestion_is_carried_over_as_rfc_6040_has_it() {
                     None => assert_eq!(taken, Err(DropReason::TunnelEcn)),
                     Some(wanted) => {
                         assert_eq!(taken, Ok(Taken::Inner));
-                        assert_eq!(frame.head()[15] >> shift & 3, *wanted, "inner {inner_ecn}, outer {outer_ecn}");
+                        assert_eq!(
+                            frame.head()[15] >> shift & 3,
+                            *wanted,
+                            "inner {inner_ecn}, outer {outer_ecn}"
+                        );
                         see(&frame);
                     }
                 }
@@ -260,8 +275,13 @@ fn a_large_frame_stays_whole_and_tells_what_stands_before_it() {
         let (port, frame) = node.run(A, large).unwrap();
         let checksum = Checksum::Partial { start: start + 50, offset: 16 };
         assert_eq!((port, frame.offload()), (UPLINK, Offload { checksum, gso, outer: 50 }));
-        let too_large = Offload { gso: Some(Gso { kind, size: 1440 }), ..Offload { checksum: Checksum::Partial { start, offset: 16 }, gso, outer: 0 } };
-        let (port, answer) = node.run(A, BufferFrame::with_offload(&packet.bytes(), too_large)).map_or((PortId::NONE, None), |(port, frame)| (port, Some(frame)));
+        let too_large = Offload {
+            gso: Some(Gso { kind, size: 1440 }),
+            ..Offload { checksum: Checksum::Partial { start, offset: 16 }, gso, outer: 0 }
+        };
+        let (port, answer) = node
+            .run(A, BufferFrame::with_offload(&packet.bytes(), too_large))
+            .map_or((PortId::NONE, None), |(port, frame)| (port, Some(frame)));
         if net.a.is_ipv6() {
             assert_eq!(port, A, "its sender is told");
             assert!(answer.is_some());
