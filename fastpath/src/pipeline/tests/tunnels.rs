@@ -184,11 +184,14 @@ fn a_remote_pod_begins_a_connection_and_is_answered_through_the_tunnel() {
     }
 }
 
+/// What is wrong, what it counts as, and how a packet gets to be so.
+type Case = (&'static str, DropReason, fn(&mut [u8]));
+
 #[test]
 fn what_is_wrong_with_an_encapsulated_packet_is_named() {
     let net = families()[0];
     let packet = Packet::new(UPLINK, remote(&net), net.a, UDP, (4000, 80));
-    let cases: [(&str, DropReason, fn(&mut [u8])); 9] = [
+    let cases: [Case; 9] = [
         ("a stranger", DropReason::TunnelPeer, |b| (b[29], b[25]) = (99, b[25].wrapping_sub(97))),
         ("another network", DropReason::TunnelVni, |b| b[48] = 78),
         ("no network", DropReason::TunnelHeader, |b| b[42] = 0),
