@@ -162,7 +162,7 @@ impl Pipeline {
                     established += 1;
                     match way.tunnel {
                         None => egress.send(way.port, frame),
-                        Some(_) => self.exit(context.tables, way, slot.hash).send(frame, egress),
+                        Some(_) => self.send_by_tunnel(context.tables, way, slot.hash, frame, egress),
                     }
                 }
                 None => self.exception(context, frame, slot, egress),

@@ -36,7 +36,8 @@ fn few_wait_for_one_address_and_not_many_in_all() {
         assert!(!matches!(parking.put(wait(1, 0), frame), Outcome::Refused(_)));
     }
     assert!(matches!(parking.put(wait(1, 0), 3), Outcome::Refused(3)));
-    let taken = (2..100).filter(|&last| !matches!(parking.put(wait(last, 0), 9), Outcome::Refused(_))).count();
+    let taken =
+        (2..100).filter(|&last| !matches!(parking.put(wait(last, 0), 9), Outcome::Refused(_))).count();
     assert_eq!(taken, 61);
 }
 
