@@ -127,7 +127,13 @@ impl Layout {
             GsoKind::TcpV4 | GsoKind::TcpV6 => usize::from(head.get(l4 + 12)? >> 4) * 4,
         };
         let enough = l4_len >= if kind == GsoKind::Udp { 8 } else { 20 };
-        (enough && head.len() >= l4 + l4_len).then_some(Layout { outer, family, l3, l4, payload: l4 + l4_len })
+        (enough && head.len() >= l4 + l4_len).then_some(Layout {
+            outer,
+            family,
+            l3,
+            l4,
+            payload: l4 + l4_len,
+        })
     }
 }
 

@@ -222,6 +222,125 @@ fn large_frames_are_cut_into_right_ones() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// Outer Ethernet, IP, UDP and VXLAN headers for an inner frame; the UDP checksum holds the pseudo-header's sum.
+fn outer(v6: bool, checksum: bool, inner_len: usize) -> Vec<u8> {
+    let datagram = inner_len + 16;
+    let mut inside = vec![8, 0, 0, 0, 0, 0, 77, 0];
+    inside.resize(8 + inner_len, 0);
+    let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let mut bytes = Vec::new();
+    let length = if datagram + 20 > 65_535 { 8 } else { inside.len() };
+    match v6 {
+        true => link.ipv6(V6.0, V6.1, 64).udp(40_000, 4789).write(&mut bytes, &inside[..length]).unwrap(),
+        false => {
+            link.ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64)
+                .udp(40_000, 4789)
+                .write(&mut bytes, &inside[..length])
+                .unwrap();
+        }
+    }
+    let l4 = if v6 { 54 } else { 34 };
+    bytes.truncate(l4 + 16);
+    let mut sum: u32 = 17 + datagram as u32;
+    let addresses = if v6 { 22..54 } else { 26..34 };
+    sum += bytes[addresses].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let seed = if checksum { sum as u16 } else { 0 };
+    bytes[l4 + 6..l4 + 8].copy_from_slice(&seed.to_be_bytes());
+    bytes
+}
+
+/// Checks the outer headers; gives the inner frame.
+fn opened(frame: &[u8], checksum: bool) -> Vec<u8> {
+    let sliced = SlicedPacket::from_ethernet(frame).unwrap();
+    let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("not UDP") };
+    let header = udp.to_header();
+    let made = match sliced.net.unwrap() {
+        NetSlice::Ipv4(ip) => {
+            let ip = ip.header().to_header();
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            header.calc_checksum_ipv4(&ip, udp.payload()).unwrap()
+        }
+        NetSlice::Ipv6(ip) => header.calc_checksum_ipv6(&ip.header().to_header(), udp.payload()).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(header.checksum, if checksum { made } else { 0 });
+    assert_eq!(usize::from(header.length), udp.payload().len() + 8);
+    udp.payload()[8..].to_vec()
+}
+
+#[test]
+fn cutting_an_encapsulated_frame_gives_what_encapsulating_each_piece_would() {
+    let (_serial, pool) = pool();
+    let all = ALL.into_iter().flat_map(|packet| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(v6, checksum)| (packet, v6, checksum))
+    });
+    for (packet, v6, checksum) in all {
+        for (length, gso, cut) in
+            [(60_000, Some(packet.gso(1400)), 2000), (3001, Some(packet.gso(999)), 61), (1000, None, 333)]
+        {
+            let data = payload(length);
+            let plain = packet.bytes(&data);
+            let mut inner = chained(pool, &plain, 200, cut);
+            inner.set_offload(Offload { checksum: packet.partial(), gso, outer: 0 });
+            let mut wanted = VecDeque::new();
+            settle(inner, &Caps::none(1518), pool, &mut wanted).unwrap();
+            let headers = outer(v6, checksum, plain.len());
+            let before = headers.len() as u16;
+            let mut frame = chained(pool, &[headers, plain].concat(), 300, cut);
+            let Checksum::Partial { start, offset } = packet.partial() else { panic!("{packet:?}") };
+            let offload =
+                Offload { checksum: Checksum::Partial { start: start + before, offset }, gso, outer: before };
+            frame.set_offload(offload);
+            assert_eq!(frame.offload(), offload, "it survives the mbuf");
+            // A way out that cuts plain frames must not be given this one.
+            let caps = Caps { checksum: true, tso4: true, tso6: true, uso: true, max_frame: 1600 };
+            assert!(!caps.takes(&offload));
+            let mut out = VecDeque::new();
+            settle(frame, &caps, pool, &mut out).unwrap();
+            let opened: Vec<Vec<u8>> = out.iter().map(|piece| opened(&piece.to_vec(), checksum)).collect();
+            assert_eq!(opened, wanted.iter().map(Mbuf::to_vec).collect::<Vec<_>>(), "{packet:?} {length}");
+            assert!(out.iter().all(|piece| piece.offload() == Offload::NONE));
+            let ids: Vec<u16> = out
+                .iter()
+                .map(|piece| {
+                    let b = piece.to_vec();
+                    u16::from_be_bytes([b[18], b[19]])
+                })
+                .collect();
+            if !v6 {
+                assert!(ids.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{ids:?}");
+            }
+        }
+    }
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn an_encapsulated_frame_that_only_wants_its_outer_checksum_gets_it() {
+    let (_serial, pool) = pool();
+    for v6 in [false, true] {
+        let mut inner = chained(pool, &Packet::Tcp4.bytes(&payload(999)), 100, 100);
+        inner.set_offload(Offload { checksum: Packet::Tcp4.partial(), gso: None, outer: 0 });
+        assert!(inner.complete_checksum());
+        let inner = inner.to_vec();
+        let headers = outer(v6, true, inner.len());
+        let outer = headers.len() as u16;
+        let mut frame = chained(pool, &[headers, inner.clone()].concat(), 200, 100);
+        frame.set_offload(Offload { outer, ..Offload::NONE });
+        assert_eq!(frame.offload(), Offload { outer, ..Offload::NONE });
+        let start = usize::from(outer) - 16;
+        let mut out = VecDeque::new();
+        settle(frame, &Caps::none(1600), pool, &mut out).unwrap();
+        assert_eq!(opened(&out[0].to_vec(), true), inner);
+        let len = out[0].total_len() - start;
+        assert!(out[0].sum(start, len).is_some() && out[0].sum(start, len + 1).is_none());
+    }
+}
+
 fn check_tcp(pieces: &[Vec<u8>], size: usize) {
     for (index, piece) in pieces.iter().enumerate() {
         let sliced = SlicedPacket::from_ethernet(piece).unwrap();

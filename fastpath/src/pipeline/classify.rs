@@ -67,11 +67,7 @@ pub(super) fn common<F: Frame>(frame: &F, expected: &Expected) -> Option<Common>
 
 /// Classifies one frame. `keep` is called with the headers of a packet whose flow is to be looked up.
 #[inline(never)]
-pub(super) fn classify<F: Frame>(
-    frame: &F,
-    port: &PortInfo,
-    keep: impl FnOnce(&Parsed),
-) -> Step {
+pub(super) fn classify<F: Frame>(frame: &F, port: &PortInfo, keep: impl FnOnce(&Parsed)) -> Step {
     let head = frame.head();
     let Some((destination, rest)) = head.split_first_chunk::<6>() else {
         return Step::Drop(DropReason::Truncated);

@@ -94,7 +94,8 @@ fn outer(head: &[u8], len: usize, vtep: &Vtep) -> Result<Option<Outer>, DropReas
         return Ok(None);
     }
     outer.datagram = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let is_sound = whole.header_is_right && outer.datagram <= whole.payload && outer.l4 + whole.payload <= len;
+    let is_sound =
+        whole.header_is_right && outer.datagram <= whole.payload && outer.l4 + whole.payload <= len;
     if is_sound || outer.is_fragment { Ok(Some(outer)) } else { Err(DropReason::TunnelHeader) }
 }
 
@@ -192,7 +193,9 @@ fn inner_offload(outer: Offload, overhead: usize) -> Option<Offload> {
     }
     let overhead = overhead as u16;
     Some(match outer.checksum {
-        Checksum::Partial { start, offset } if start >= overhead + ethernet::LEN as u16 + ipv4::LEN as u16 => {
+        Checksum::Partial { start, offset }
+            if start >= overhead + ethernet::LEN as u16 + ipv4::LEN as u16 =>
+        {
             Offload { checksum: Checksum::Partial { start: start - overhead, offset }, ..Offload::NONE }
         }
         _ => Offload::NONE,

@@ -35,6 +35,21 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// Sends a packet of a known flow that leaves through a tunnel. Apart, so that others do not pay for it.
+    #[inline(never)]
+    pub(super) fn send_by_tunnel<F: Frame>(
+        &mut self,
+        tables: &TableSet,
+        way: &Adjacency,
+        hash: u64,
+        frame: F,
+        egress: &mut impl Egress<F>,
+    ) {
+        self.exit(tables, way, hash).send(frame, egress);
+    }
+}
+
 impl Exit<'_> {
     /// Sends a frame that has the neighbour's Ethernet header.
     #[inline]

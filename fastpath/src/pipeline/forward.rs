@@ -35,34 +35,29 @@ pub(super) fn established<'a, F: Frame>(
     let now = context.now.ticks();
     if packet.kind == L4Kind::Udp {
         entry.touch(now);
-    } else if !note(flows, frame.head(), packet, entry, number, now) {
-        return None;
-    }
-    if context.tables.clamp_mss && packet.kind == L4Kind::Tcp {
-        clamp(context, frame, packet, entry, &flows.entry(number.peer()));
+    } else if !is_ordinary(frame.head(), packet, entry, now) {
+        if !note_rare(flows, frame.head(), packet, entry, number, now) {
+            return None;
+        }
+        if context.tables.clamp_mss {
+            clamp(context, frame, packet, entry, &flows.entry(number.peer()));
+        }
     }
     apply(frame, packet, entry, adjacency).then_some(adjacency)
 }
 
-/// Notes what a packet other than UDP shows of its connection; false when it is invalid or opens a connection.
+/// Notes a TCP segment in the midst of a connection; false for everything else.
 #[inline(always)]
-fn note(
-    flows: &FlowView<'_>,
-    head: &[u8],
-    packet: &Brief,
-    entry: &Entry<'_>,
-    number: EntryRef,
-    now: Ticks,
-) -> bool {
-    let ordinary = packet.kind == L4Kind::Tcp
+fn is_ordinary(head: &[u8], packet: &Brief, entry: &Entry<'_>, now: Ticks) -> bool {
+    packet.kind == L4Kind::Tcp
         && head
             .get(usize::from(packet.l4)..)
             .and_then(<[u8]>::first_chunk)
-            .is_some_and(|header| entry.note_ordinary(&TcpSegment::of(header, packet.l4_len()), now));
-    ordinary || note_rare(flows, head, packet, entry, number, now)
+            .is_some_and(|header| entry.note_ordinary(&TcpSegment::of(header, packet.l4_len()), now))
 }
 
-/// What only both directions together can judge (SYN, FIN, RST, numbers far from the last ones), and other protocols.
+/// What only both directions together can judge (SYN, FIN, RST, numbers far from the last ones), and other protocols. False
+/// when it is invalid or opens a connection.
 #[inline(never)]
 fn note_rare(
     flows: &FlowView<'_>,

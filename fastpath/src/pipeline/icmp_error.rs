@@ -4,10 +4,10 @@
 //! key of the flow's entry for the opposite direction, which says what the quoted packet was before (RFC 5508 for
 //! NATs in general). Comes in: an ICMP error. Goes out: the error, by that entry. Drops: errors about unknown flows.
 
-use super::{Egress, Report};
 use super::forward::set_macs;
 use super::resolve::{Refusal, check_source, flow_key, neighbour, past};
 use super::run::{Context, Pipeline, addresses};
+use super::{Egress, Report};
 use crate::conntrack::{EntryRef, FlowKey};
 use crate::port::{DropReason, Frame};
 use crate::tables::{Address, PortRole};
@@ -128,7 +128,11 @@ fn tunnel_mtu<F: Frame>(context: &Context<'_>, frame: &F, parsed: &Parsed) -> Op
         }
         Family::V6 => {
             let header = icmpv6::Header::new_checked(icmp).ok()?;
-            if header.message() == icmpv6::PACKET_TOO_BIG { header.mtu().min(u16::MAX.into()) as u16 } else { 0 }
+            if header.message() == icmpv6::PACKET_TOO_BIG {
+                header.mtu().min(u16::MAX.into()) as u16
+            } else {
+                0
+            }
         }
     };
     (mtu > 0).then_some(Report::TunnelMtu { remote, mtu })

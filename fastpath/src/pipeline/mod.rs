@@ -20,8 +20,8 @@
 
 mod answer;
 mod brief;
-mod classify;
 mod clamp;
+mod classify;
 mod counters;
 mod decapsulate;
 mod egress;

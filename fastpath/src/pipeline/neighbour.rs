@@ -119,7 +119,8 @@ fn advertisement<F: Frame>(
         ndisc::Header::NeighbourSolicitation { target, .. } if answers_for(context, target.into()) => {
             let solicited = if source.is_unspecified() { 0 } else { ndisc::FLAG_SOLICITED };
             let flags = ndisc::FLAG_ROUTER | ndisc::FLAG_OVERRIDE | solicited;
-            let message = ndisc::Fields::NeighbourAdvertisement { target, target_mac: context.port.own_mac, flags };
+            let message =
+                ndisc::Fields::NeighbourAdvertisement { target, target_mac: context.port.own_mac, flags };
             Ok(Advertisement { message, source: target, destination: asker })
         }
         ndisc::Header::NeighbourSolicitation { .. } => Err(DropReason::NeighbourForeign),

@@ -4,6 +4,7 @@
 //! connection that the stack got by a way past the data path, or one that was claimed for the data path and is the
 //! stack's. Goes out: the packet, by its route. Drops: TTL, size.
 
+use super::Egress;
 use super::answer::Answer;
 use super::brief::Brief;
 use super::forward::set_macs;
@@ -11,7 +12,6 @@ use super::fragmentation::Fit;
 use super::icmp_error::decrement_ttl;
 use super::resolve::flow_key;
 use super::run::{Context, Pipeline};
-use super::Egress;
 use crate::port::{DropReason, Frame};
 use crate::tables::{AdjacencyId, PortRole};
 use crate::wire::parse::Parsed;

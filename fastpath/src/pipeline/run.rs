@@ -145,12 +145,7 @@ impl Pipeline {
 
     /// Everything but [`sort`](Pipeline::sort).
     #[inline(always)]
-    fn route<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        burst: &mut Burst<F>,
-        egress: &mut impl Egress<F>,
-    ) {
+    fn route<F: Frame>(&mut self, context: &Context<'_>, burst: &mut Burst<F>, egress: &mut impl Egress<F>) {
         let mut slots: Slots = [Slot::EMPTY; BURST];
         let table = Arc::clone(self.tracker.table());
         let flows = table.view();
@@ -167,7 +162,7 @@ impl Pipeline {
                     established += 1;
                     match way.tunnel {
                         None => egress.send(way.port, frame),
-                        Some(_) => self.exit(context.tables, way, slot.hash).send(frame, egress),
+                        Some(_) => self.send_by_tunnel(context.tables, way, slot.hash, frame, egress),
                     }
                 }
                 None => self.exception(context, frame, slot, egress),

@@ -41,10 +41,7 @@ pub(super) fn translate(
     if let Some(address) = outgoing(context, &target) {
         notes.note(TraceStep::LeavesCluster { address });
         target.rewritten.source = address;
-        let has_ports = matches!(
-            parsed.kind,
-            L4Kind::Tcp | L4Kind::Udp | L4Kind::Sctp | L4Kind::IcmpEcho(_)
-        );
+        let has_ports = matches!(parsed.kind, L4Kind::Tcp | L4Kind::Udp | L4Kind::Sctp | L4Kind::IcmpEcho(_));
         // What has no ports is told apart by addresses alone.
         target.masqueraded = has_ports;
     }

@@ -102,9 +102,7 @@ impl Pipeline {
                 table.find(&words, words.hash(table.secret())).is_some()
                     || context.tables.claims(&parsed, None)
             }
-            L4Kind::IcmpError => {
-                context.tables.claims(&parsed, quoted(frame, &parsed).ok().as_ref())
-            }
+            L4Kind::IcmpError => context.tables.claims(&parsed, quoted(frame, &parsed).ok().as_ref()),
             _ => context.tables.claims(&parsed, None),
         }
     }

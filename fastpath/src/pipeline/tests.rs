@@ -13,3 +13,5 @@ mod services;
 mod source_ports;
 mod tcp_tracking;
 mod trace;
+mod tunnels;
+mod uplinks;

@@ -11,9 +11,7 @@ use super::service::translate;
 use super::track::check_transit;
 use crate::conntrack::{AffinityTable, EntryRef, FlowKey, FlowState, FlowTable, Shown};
 use crate::port::{DropReason, PortId};
-use crate::tables::{
-    Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, TableSet, Tunnel,
-};
+use crate::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, TableSet, Tunnel};
 use crate::wire::icmp_error::Problem;
 use crate::wire::parse::{Addresses, IcmpEcho, L4Kind, Parsed};
 use crate::wire::{IpProtocol, ethernet};

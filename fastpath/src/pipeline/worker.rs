@@ -2,6 +2,8 @@
 
 mod mail;
 mod parking;
+#[cfg(all(test, not(loom)))]
+mod parking_tests;
 mod queues;
 mod shaping;
 #[cfg(all(test, not(loom)))]

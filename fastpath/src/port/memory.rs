@@ -112,15 +112,28 @@ impl Frame for BufferFrame {
     }
 
     fn complete_checksum(&mut self) -> bool {
-        let Checksum::Partial { start, offset } = self.offload().checksum else { return true };
+        let Offload { checksum, outer, .. } = self.offload();
         self.set_offload(Offload::NONE);
-        let Some(layer) = self.head_mut().get_mut(usize::from(start)..) else { return false };
+        let inner = match checksum {
+            Checksum::Partial { start, offset } => self.complete(start.into(), offset.into(), false),
+            Checksum::Complete | Checksum::Verified => true,
+        };
+        // Before the inner frame are UDP's header and VXLAN's, 8 bytes each.
+        inner && (outer == 0 || self.complete(usize::from(outer) - 16, 6, true))
+    }
+}
+
+impl BufferFrame {
+    /// Makes the checksum at `start + offset` over all from `start` on; with `unless_none` only if the field is not zero.
+    fn complete(&mut self, start: usize, offset: usize, unless_none: bool) -> bool {
+        let Some(layer) = self.head_mut().get_mut(start..) else { return false };
         // UDP says "none" by zero, and sends zero as its other form.
         let sum = Sum::of(layer);
         let checksum = if offset == 6 { sum.checksum_udp() } else { sum.checksum() };
-        let at = usize::from(offset);
-        layer.get_mut(at..at + 2).is_some_and(|field| {
-            field.copy_from_slice(&checksum);
+        layer.get_mut(offset..offset + 2).is_some_and(|field| {
+            if !unless_none || *field != [0, 0] {
+                field.copy_from_slice(&checksum);
+            }
             true
         })
     }

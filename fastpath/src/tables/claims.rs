@@ -21,7 +21,9 @@ impl TableSet {
             }
             L4Kind::IcmpEcho(IcmpEcho::Reply) => self.is_masqueraded(destination, packet.destination_port),
             L4Kind::IcmpError => quoted.is_some_and(|quoted| self.claims_error_about(quoted)),
-            L4Kind::IcmpEcho(IcmpEcho::Request) | L4Kind::IcmpOther | L4Kind::Fragment | L4Kind::Other => false,
+            L4Kind::IcmpEcho(IcmpEcho::Request) | L4Kind::IcmpOther | L4Kind::Fragment | L4Kind::Other => {
+                false
+            }
         }
     }
 

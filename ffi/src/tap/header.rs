@@ -139,10 +139,12 @@ mod tests {
         let partial = |offset| (34u16..512).prop_map(move |start| Checksum::Partial { start, offset });
         let (tcp, udp) = (partial(TCP_CHECKSUM), partial(UDP_CHECKSUM));
         let whole = |checksum| Offload { checksum, gso: None, outer: 0 };
-        let cut = |kinds: Vec<GsoKind>, checksum| {
-            (proptest::sample::select(kinds), 1u16.., checksum)
-                .prop_map(|(kind, size, checksum)| Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 })
-        };
+        let cut =
+            |kinds: Vec<GsoKind>, checksum| {
+                (proptest::sample::select(kinds), 1u16.., checksum).prop_map(|(kind, size, checksum)| {
+                    Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 }
+                })
+            };
         prop_oneof![
             Just(Offload::NONE),
             Just(whole(Checksum::Verified)),

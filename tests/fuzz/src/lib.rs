@@ -6,6 +6,8 @@ pub mod admin_api;
 pub mod frames;
 #[cfg(feature = "control")]
 pub mod manifests;
+#[cfg(feature = "frames")]
+pub mod tunnel_end;
 #[cfg(feature = "vhost")]
 pub mod vhost;
 

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
-use crate::pipeline::{Egress, Nanos, Pipeline, WorkerCounter, WorkerCounters};
+use crate::pipeline::{Egress, Nanos, Pipeline, Report, Wait, WorkerCounter, WorkerCounters};
 use crate::port::{BufferFrame, Burst, DropReason, Frame, PortId};
 use crate::sync::{Domain, Reader, Region};
 use crate::tables::{
@@ -35,6 +35,8 @@ pub(super) const SCTP: u8 = 132;
 pub(super) struct Sink {
     pub(super) sent: Vec<(PortId, BufferFrame)>,
     pub(super) dropped: Vec<DropReason>,
+    pub(super) parked: Vec<(Wait, BufferFrame)>,
+    pub(super) reports: Vec<Report>,
 }
 
 impl Egress<BufferFrame> for Sink {
@@ -44,6 +46,14 @@ impl Egress<BufferFrame> for Sink {
 
     fn drop_frame(&mut self, reason: DropReason, _frame: BufferFrame) {
         self.dropped.push(reason);
+    }
+
+    fn park(&mut self, wait: &Wait, frame: BufferFrame) {
+        self.parked.push((*wait, frame));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
     }
 }
 
@@ -133,6 +143,15 @@ impl Node {
         self.reader.quiesce();
         self.expect(WorkerCounter::Frames, 1);
         (self.sink.sent.len() > before).then(|| self.sink.sent.pop().unwrap())
+    }
+
+    /// Goes on with what waited; gives what left, if anything.
+    pub(super) fn run_parked(&mut self) -> Option<(PortId, BufferFrame)> {
+        let (wait, frame) = self.sink.parked.remove(0);
+        let mut burst = Burst::new();
+        burst.push(frame);
+        self.pipeline.run_again(&self.tables, wait.arrival, &mut burst, self.now, &mut self.sink);
+        self.sink.sent.pop()
     }
 
     /// Says that a counter has moved.
@@ -290,6 +309,7 @@ pub(super) struct Packet {
     pub(super) ack: u32,
     pub(super) window: u16,
     pub(super) scale: Option<u8>,
+    pub(super) mss: Option<u16>,
     /// SCTP's verification tag, the first chunk's type and flags, and what INIT asks for.
     pub(super) tag: u32,
     pub(super) chunk: (u8, u8),
@@ -317,6 +337,7 @@ impl Packet {
             ack: 2000,
             window: 4000,
             scale: None,
+            mss: None,
             tag: 0,
             chunk: (0, 1),
             initiate: None,
@@ -343,6 +364,9 @@ impl Packet {
                 let mut tcp = ip.tcp(source, destination, self.seq, self.window);
                 if let Some(scale) = self.scale {
                     tcp = tcp.options(&[etherparse::TcpOptionElement::WindowScale(scale)]).unwrap();
+                }
+                if let Some(mss) = self.mss {
+                    tcp = tcp.options(&[etherparse::TcpOptionElement::MaximumSegmentSize(mss)]).unwrap();
                 }
                 for flag in self.flags.chars() {
                     tcp = match flag {

@@ -64,7 +64,8 @@ impl<F> Parking<F> {
     }
 
     fn last_told(&self, port: PortId, address: Address) -> Option<Nanos> {
-        let same = self.parked.iter().filter(|parked| (parked.wait.port, parked.wait.address) == (port, address));
+        let same =
+            self.parked.iter().filter(|parked| (parked.wait.port, parked.wait.address) == (port, address));
         same.map(|parked| parked.told).max()
     }
 

@@ -194,9 +194,8 @@ impl<F: Frame> Queues<F> {
 
     /// Asks all queues for an event. False, and none is asked for, when frames wait already.
     pub(super) fn arm(&mut self) -> bool {
-        let waiting = self.handover.set_asleep(true)
-            || self.has_parked()
-            || !self.own.iter_mut().all(OwnQueue::arm);
+        let waiting =
+            self.handover.set_asleep(true) || self.has_parked() || !self.own.iter_mut().all(OwnQueue::arm);
         if waiting {
             self.disarm();
         }

@@ -5,7 +5,9 @@ use millrace_api::{Protocol, TraceStep};
 use millrace_config::LoadBalancing;
 use millrace_fastpath::pipeline::{TraceEnd, TraceStep as Step};
 use millrace_fastpath::port::{DropReason, Frame, PortId};
-use millrace_fastpath::tables::{Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel};
+use millrace_fastpath::tables::{
+    Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel,
+};
 
 impl<F: Frame> Story<'_, F> {
     /// One line a stage. A stage that refuses has the last.
@@ -57,7 +59,7 @@ impl<F: Frame> Story<'_, F> {
             Step::Masqueraded { address, hairpin } => steps.push(self.masqueraded(address, hairpin)),
             Step::LeavesCluster { address } => steps.push(self.leaves_cluster(address)),
             Step::Spread { ways } => {
-                steps.push(self::step("next hop", format!("one of {ways}"), "by the hash of the connection"));
+                steps.push(next_hop(ways));
             }
             Step::Tunnel { tunnel } => steps.push(self.tunnel(&tunnel)),
             Step::Route { destination, neighbour } => steps.push(self.route(destination, &neighbour)),
@@ -212,8 +214,9 @@ impl<F: Frame> Story<'_, F> {
     fn leaves_cluster(&self, address: Address) -> TraceStep {
         let ports = self.control.current.masquerade.ports;
         let ports = format!("{}-{}", ports.first, ports.last);
-        let answer =
-            format!("yes, the connection leaves the cluster: it becomes {address}, with a free port of {ports}");
+        let answer = format!(
+            "yes, the connection leaves the cluster: it becomes {address}, with a free port of {ports}"
+        );
         source_address(answer).with("source", address.to_string()).with("ports", ports)
     }
 
@@ -303,6 +306,11 @@ impl<F: Frame> Story<'_, F> {
 
 fn step(stage: &str, asked: impl Into<String>, answer: impl Into<String>) -> TraceStep {
     TraceStep { stage: stage.to_owned(), asked: asked.into(), answer: answer.into(), ..TraceStep::default() }
+}
+
+fn next_hop(ways: usize) -> TraceStep {
+    step("next hop", format!("one of {ways}"), "chosen by the hash of the connection")
+        .with("ways", ways.to_string())
 }
 
 fn source_address(answer: impl Into<String>) -> TraceStep {
