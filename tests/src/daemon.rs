@@ -84,6 +84,8 @@ impl Daemon {
             config["cluster"]["podCIDRs"] = json!(["10.77.0.0/16", "fd00:77::/64"]);
             // The namespace that the daemon is in has no addresses, but for tests of this.
             config["hostLeg"] = json!("none");
+            // The world sees who is there.
+            config["masquerade"] = json!({"outgoing": false});
             config["ports"] = json!(ports);
             change(config);
         })

@@ -23,6 +23,7 @@ mod view;
 pub use endpoints::{Choice, Conditions, Policy, Reason, choose};
 pub use health::{HealthCheck, WithoutLocal};
 pub use incoming::{Incoming, Seen};
+pub use millrace_fastpath::wire::ethernet::MacAddr;
 pub use model::{HostPort, Model, ModelConfig};
 pub use object::{
     AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,

@@ -2,8 +2,7 @@
 
 use super::field::{self, FieldError};
 use k8s_openapi::api::core::v1;
-use millrace_fastpath::wire::ethernet::MacAddr;
-use millrace_model::{Namespace, Node, NodeRouting, RoutingMode};
+use millrace_model::{MacAddr, Namespace, Node, NodeRouting, RoutingMode};
 use std::collections::BTreeMap;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
