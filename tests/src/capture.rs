@@ -50,8 +50,8 @@ impl Capture {
         let mut lines: Vec<String> = Vec::new();
         for line in text.lines() {
             match lines.last_mut() {
-                // Further lines about one packet are indented.
-                Some(last) if line.starts_with([' ', '\t']) => {
+                // A packet's first line begins with the time, as in 12:34:56.789012; one within a packet has further lines.
+                Some(last) if line.as_bytes().get(8) != Some(&b'.') => {
                     last.push(' ');
                     last.push_str(line.trim());
                 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Protocol, Role, VXLAN, Way, everything, exchange, request, serve_sctp,
+    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Protocol, Role, VXLAN, Way, everything, exchange, request, serve_sctp, vtep_mac,
 };
 use serde_json::json;
 
@@ -80,7 +80,12 @@ fn a_vxlan_device_with_a_mac_address_of_its_own_is_told_by_an_annotation() {
     let plan = Plan::routed(&[Role::Millrace, Role::Kernel(Way::Vxlan)]);
     let mut fabric = Fabric::start(&plan);
     fabric.node(1).netns().must(&["ip", "link", "set", VXLAN, "address", "02:11:22:33:44:55"]);
-    // A changed MAC address takes the device's permanent neighbours along.
+    // A changed MAC address takes the device's neighbours along.
+    let own = vtep_mac(fabric.node(0).at(Family::V4));
+    for hop in ["10.77.1.0", "fd00:77:0:1::"] {
+        let lladdr = ["lladdr", &own, "dev", VXLAN, "nud", "permanent"];
+        fabric.node(1).netns().must(&[&["ip", "neigh", "replace", hop][..], &lladdr].concat());
+    }
     let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
     fabric.apply(|_| {
         fabric.change_node(1, |node| {

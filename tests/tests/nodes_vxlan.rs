@@ -100,7 +100,7 @@ fn another_vni_port_and_checksum_are_used_where_configured() {
         datagram(b, a.at(family, PORT), 20_000).unwrap();
     }
     let lines = wire.lines();
-    assert!(lines.iter().any(|line| line.contains("vni 1234")), "{:?}", lines.first());
+    assert!(lines.iter().any(|line| line.contains("instance 1234")), "{:?}", lines.first());
     assert!(!lines.iter().any(|line| line.contains("bad udp cksum")), "a wrong checksum");
     fabric.stop();
 }

@@ -104,7 +104,7 @@ fn errors_of_the_world_find_the_pod() {
         }
     }
     fabric.netns().must(&["ip", "route", "add", "unreachable", "198.18.0.0/16"]);
-    let lost = ask(fabric.pod(0), Protocol::Udp, "198.18.0.1:7".parse().unwrap()).unwrap_err();
+    let lost = ask(fabric.pod(0), Protocol::Tcp, "198.18.0.1:7".parse().unwrap()).unwrap_err();
     assert_eq!(lost.kind(), std::io::ErrorKind::HostUnreachable, "{lost}");
     fabric.stop();
 }
