@@ -29,8 +29,7 @@ fn network() -> Network {
 }
 
 fn addresses(host: &Netns, interface: &str) -> String {
-    let output = host.run(&["ip", "-o", "addr", "show", "dev", interface, "scope", "global"]);
-    String::from_utf8(output.stdout).unwrap()
+    host.run(&["ip", "-o", "addr", "show", "dev", interface, "scope", "global"]).stdout
 }
 
 fn has_both(host: &Netns, interface: &str) -> bool {
@@ -106,7 +105,9 @@ fn sessions_of_the_host_survive_that_its_nic_is_taken_given_back_and_lost_by_a_k
     let sessions = Family::BOTH.map(|family| Session::start(&network, family));
     for family in Family::BOTH {
         let address = Network::neighbour_address(family);
-        eventually("the host reaches its neighbour", SOON, || ping(network.host(), &address.to_string(), 1400));
+        eventually("the host reaches its neighbour", SOON, || {
+            ping(network.host(), &address.to_string(), 1400)
+        });
     }
     network.daemon_mut().kill();
     let killed = Instant::now();
