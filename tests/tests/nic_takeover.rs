@@ -21,11 +21,14 @@ const SSH: u16 = 2222;
 const PATIENCE: Duration = Duration::from_millis(900);
 
 fn network() -> Network {
-    Network::on_host(&[Kind::AfXdp], |config| {
+    let network = Network::on_host(&[Kind::AfXdp], |config| {
         config["uplinks"] = json!([
             { "interface": "up0", "kind": "dpdk", "dpdk": { "devargs": "net_af_packet0,iface=up0" } },
         ]);
-    })
+    });
+    // A wire carries whole packets. A packet socket on a veth would see what is left to the NIC.
+    network.neighbour().must(&["ethtool", "-K", "eth0", "tx", "off"]);
+    network
 }
 
 fn addresses(host: &Netns, interface: &str) -> String {
