@@ -322,3 +322,22 @@ proptest! {
         prop_assert_eq!(prefix(a, la).overlaps(prefix(b, lb)), a & shared == b & shared);
     }
 }
+
+#[test]
+fn an_uplink_is_shared_with_the_host_unless_its_device_is_named() {
+    let uplinks =
+        config("uplinks: [{interface: eth0}, {interface: eth1, kind: dpdk, dpdk: {devargs: net_tap0}}]")
+            .uplinks;
+    assert_eq!(uplinks.iter().map(crate::Uplink::takes_nic).collect::<Vec<_>>(), [false, true]);
+    let port = uplinks[0].port().unwrap();
+    assert_eq!((port.name.as_str(), port.role(), port.spoof_check), ("eth0", PortRole::Uplink, false));
+    for (wrong, named) in [
+        ("{kind: dpdk, interface: eth0}", "dpdk"),
+        ("{interface: eth0, dpdk: {devargs: net_tap0}}", "dpdk"),
+        ("{interface: eth0, kind: tap}", "tap"),
+        ("{interface: eth0, kind: dpdk, dpdk: {devargs: 'a b'}}", "a b"),
+    ] {
+        let message = error(&format!("uplinks: [{wrong}]"));
+        assert!(message.contains(named), "{message}");
+    }
+}

@@ -44,6 +44,7 @@ fn the_host_and_its_pods_go_by_a_nic_that_is_millraces() {
         let (a, b) = (fabric.pod(0), fabric.pod(1));
         let _servers: Vec<_> =
             [a, b, host, world].map(|place| (Echo::start(place, PORT), serve_sctp(place, PORT))).into();
+        let _other = Echo::start(&fabric.node(1).host, PORT);
         let spec = ServiceSpec::numbered("far", 10, 80, PORT);
         fabric.serve_with(&spec, &[1], |service| expose(service, "NodePort", 30_080));
         for family in Family::BOTH {

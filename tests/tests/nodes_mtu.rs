@@ -30,9 +30,8 @@ fn narrow(fabric: &Fabric, mtu: &str) {
 
 #[test]
 fn the_mtu_of_pods_follows_from_the_uplink_and_the_mode() {
-    for (mtu, mode, expected) in [(1500, "native", 1500), (1500, "auto", 1450), (9000, "vxlan", 8950), (1500, "vxlan", 1450)] {
+    for (mtu, mode, expected) in [(1500, "native", 1500), (1500, "auto", 1450), (1600, "vxlan", 1550), (1500, "vxlan", 1450)] {
         let plan = Plan::bridge(&[Role::Millrace]).mtu(mtu);
-        // An AF_XDP uplink takes what one packet buffer holds.
         let fabric = &mut Fabric::start_with(&plan, |_, config| config["routing"] = json!({"mode": mode}));
         let tap = fabric.add_pod(0, Kind::Tap);
         let own = fabric.add_pod_with(0, Kind::Tap, |port| port["mtu"] = json!(1300));
@@ -124,8 +123,9 @@ fn fragments_of_the_world_find_their_pod_in_any_order() {
         for node in 0..2 {
             let node_port = SocketAddr::new(fabric.node(node).at(family), 30_080);
             for length in [1473, 3000, 20_000] {
-                datagram(world, node_port, length)
-                    .unwrap_or_else(|error| panic!("{length} bytes to {node_port}: {error}"));
+                // The first one may be lost to find out that the endpoint's link is narrower.
+                let found = (0..3).find_map(|_| datagram(world, node_port, length).ok());
+                assert!(found.is_some(), "{length} bytes to {node_port}");
             }
         }
         // The kernel's own, beside.

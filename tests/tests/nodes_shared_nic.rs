@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, Session, ask, exchange, ping, request,
+    Attached, Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, Session, ask, exchange, ping, request,
     serve_sctp,
 };
 use serde_json::json;
@@ -46,14 +46,14 @@ impl Watch {
 fn not_a_packet_of_the_hosts_is_lost_while_the_daemon_starts_stops_and_is_killed() {
     let mut fabric = Fabric::start(&Plan::bridge(&[Role::Millrace]));
     let _servers = [Echo::start(&fabric.node(0).host, SSH), Echo::start(fabric.world(), SSH)];
-    let pod = fabric.add_pod(0, Kind::Tap);
+    let container = Attached::add(fabric.node(0).daemon(), "a", Kind::Tap);
     let watch = Watch::start(&fabric);
     std::thread::sleep(Duration::from_millis(300));
     for round in 0..3 {
         fabric.node_mut(0).daemon_mut().kill();
         std::thread::sleep(Duration::from_millis(200));
         fabric.node_mut(0).daemon_mut().restart();
-        let (pod, world) = (fabric.pod(pod), fabric.world());
+        let (pod, world) = (&container.pod, fabric.world());
         millrace_tests::eventually("pods reach the world again", Duration::from_secs(10), || {
             ping(pod, &world.address(Family::V4).to_string(), 56)
         });
@@ -64,6 +64,7 @@ fn not_a_packet_of_the_hosts_is_lost_while_the_daemon_starts_stops_and_is_killed
         fabric.node_mut(0).daemon_mut().restart();
     }
     watch.assert_nothing_lost();
+    container.delete();
     fabric.stop();
 }
 

@@ -18,6 +18,8 @@
 //! | `GET /v1/services`, `GET /v1/services/{namespace}/{name}` | [`ServiceList`], [`Service`] |
 //! | `GET /v1/flows?`[`FlowFilter`] | [`FlowList`] |
 //! | `GET /v1/trace?`[`TraceRequest`] | [`Trace`] |
+//! | `GET /v1/peers` | [`PeerList`] |
+//! | `GET /v1/routes` | [`RouteList`] |
 //! | `GET /v1/drops` | [`DropList`] |
 //! | `GET /v1/workers` | [`WorkerList`] |
 //! | `GET /v1/tables` | [`Tables`] |
@@ -34,6 +36,7 @@ mod error;
 mod flows;
 pub mod path;
 mod ports;
+mod routes;
 mod services;
 mod status;
 mod trace;
@@ -49,6 +52,7 @@ pub use error::{ErrorBody, ErrorCode, Refusal};
 pub use flows::{DEFAULT_FLOW_LIMIT, Flow, FlowFilter, FlowList, Protocol};
 pub use millrace_config::{DEFAULT_SOCKET, PortConfig};
 pub use ports::{LinkState, Port, PortCounts, PortList};
+pub use routes::{NextHop, Peer, PeerList, RouteList, TableRoute};
 pub use services::{
     Affinity, AffinityClient, Endpoint, EndpointPool, Frontend, Reason, Service, ServiceFlows, ServiceList,
     ServicePort, Slice, WhenEmpty,

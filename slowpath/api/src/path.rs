@@ -14,6 +14,10 @@ pub const ATTACHMENTS_GC: &str = "/v1/attachments/gc";
 pub const SERVICES: &str = "/v1/services";
 /// The flow table.
 pub const FLOWS: &str = "/v1/flows";
+/// Other nodes.
+pub const PEERS: &str = "/v1/peers";
+/// The fast path's routes.
+pub const ROUTES: &str = "/v1/routes";
 /// Lost frames by reason.
 pub const DROPS: &str = "/v1/drops";
 /// Worker threads.

@@ -41,6 +41,12 @@ pub enum Command {
     /// Show services.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Show other nodes and the ways to them.
+    #[command(subcommand)]
+    Peer(ListCommand),
+    /// Show routes.
+    #[command(subcommand)]
+    Route(ListCommand),
     /// Show the flow table.
     #[command(subcommand)]
     Flow(FlowCommand),
@@ -78,6 +84,13 @@ pub enum ServiceCommand {
         /// Its namespace/name, or name for one in namespace default.
         name: ServiceName,
     },
+}
+
+/// What to do with what can only be looked at.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ListCommand {
+    /// Show all.
+    List,
 }
 
 /// What to do with ports.

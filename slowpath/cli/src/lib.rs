@@ -13,7 +13,7 @@ mod table;
 mod trace;
 
 pub use arguments::{
-    Arguments, Command, FlowArguments, Output, PortArguments, PortCommand, ServiceCommand, TraceArguments,
+    Arguments, Command, FlowArguments, ListCommand, Output, PortArguments, PortCommand, ServiceCommand, TraceArguments,
 };
 pub use service_name::{NotAService, ServiceName};
 
@@ -76,6 +76,8 @@ fn execute(arguments: &Arguments, out: &mut impl Write, errors: &mut impl Write)
         Command::Service(ServiceCommand::Show { name }) => {
             session.show(&name.path(), out, service::explained)
         }
+        Command::Peer(ListCommand::List) => session.show(path::PEERS, out, show::peers),
+        Command::Route(ListCommand::List) => session.show(path::ROUTES, out, show::routes),
         Command::Flow(arguments::FlowCommand::List(filter)) => {
             let flows: millrace_api::FlowList = session.client.get(&filter.filter().to_path())?;
             if flows.truncated {

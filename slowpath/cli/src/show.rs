@@ -2,7 +2,7 @@
 
 use crate::table::Table;
 use millrace_api::{
-    DropList, FlowList, LinkState, ObjectErrorList, PortList, ServiceList, Status, Tables, WhenEmpty,
+    DropList, FlowList, LinkState, NextHop, ObjectErrorList, PeerList, PortList, RouteList, ServiceList, Status, Tables, WhenEmpty,
     WorkerList,
 };
 use std::collections::BTreeSet;
@@ -53,6 +53,37 @@ pub(crate) fn ports(list: &PortList) -> String {
         ]);
     }
     table.render()
+}
+
+pub(crate) fn peers(list: &PeerList) -> String {
+    let mut table = Table::new(["NAME", "MODE", "ADDRESS", "RANGES", "MTU", "NEXT HOPS"]);
+    for peer in &list.peers {
+        table.row([
+            peer.name.clone(),
+            peer.mode.clone(),
+            peer.address.clone().unwrap_or_default(),
+            peer.ranges.join(","),
+            peer.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
+            hops(&peer.next_hops),
+        ]);
+    }
+    table.render()
+}
+
+pub(crate) fn routes(list: &RouteList) -> String {
+    let mut table = Table::new(["PREFIX", "KIND", "NEXT HOPS"]);
+    for route in &list.routes {
+        table.row([route.prefix.clone(), route.kind.clone(), hops(&route.next_hops)]);
+    }
+    table.render()
+}
+
+fn hops(hops: &[NextHop]) -> String {
+    let parts = |hop: &NextHop| {
+        let parts = [hop.address.as_deref(), hop.mac.as_deref(), Some(&*hop.port)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    hops.iter().map(parts).collect::<Vec<_>>().join(", ")
 }
 
 pub(crate) fn services(list: &ServiceList) -> String {

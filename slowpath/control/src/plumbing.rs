@@ -32,6 +32,9 @@ pub trait Plumbing: Send {
 
     /// Whether the file stands for a network namespace that is still there.
     fn has_namespace(&self, file: &Path) -> bool;
+
+    /// Moves to the host's leg what was given to a NIC after it was taken.
+    fn follow_nic(&mut self, nic: &Nic) -> Result<(), Refusal>;
 }
 
 /// A port's place on the host.
@@ -272,6 +275,10 @@ impl Plumbing for KernelPlumbing {
 
     fn has_namespace(&self, file: &Path) -> bool {
         link::is_namespace(file)
+    }
+
+    fn follow_nic(&mut self, nic: &Nic) -> Result<(), Refusal> {
+        Ok(self.takeover.follow(nic)?)
     }
 }
 

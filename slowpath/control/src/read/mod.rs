@@ -3,6 +3,7 @@
 mod drops;
 mod flows;
 mod ports;
+mod routes;
 mod services;
 mod status;
 mod trace;

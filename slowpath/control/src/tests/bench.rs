@@ -1,6 +1,7 @@
 //! A node in memory: drivers and plumbing that fail when told to, and say what they hold.
 
 use crate::link::{HostRoutes, Obstacle};
+use crate::uplink::takeover::Nic;
 use crate::*;
 use ipnet::IpNet;
 use millrace_api::Route;
@@ -48,6 +49,8 @@ pub(super) struct Outside {
     pub(super) claims: Mutex<BTreeMap<PortId, BTreeSet<String>>>,
     /// The MTU that each port was opened with.
     pub(super) mtus: Mutex<BTreeMap<PortId, u16>>,
+    /// NICs whose later addresses were moved to the leg.
+    pub(super) followed: Mutex<Vec<Nic>>,
     /// Whether steering fails.
     pub(super) steering_fails: AtomicUsize,
 }
@@ -250,6 +253,11 @@ impl Plumbing for MemoryPlumbing {
 
     fn has_namespace(&self, file: &Path) -> bool {
         !self.0.gone.lock().unwrap().contains(file)
+    }
+
+    fn follow_nic(&mut self, nic: &Nic) -> Result<(), Refusal> {
+        self.0.followed.lock().unwrap().push(nic.clone());
+        Ok(())
     }
 }
 

@@ -150,3 +150,89 @@ fn next_hops_and_those_that_packets_wait_for_are_looked_for() {
     assert!(solicited(&node).is_empty());
     node.end();
 }
+
+const TAKING: &str = "
+uplinks: [{interface: eth0, kind: dpdk, dpdk: {devargs: 'net_null9'}}]
+cluster: {serviceCIDRs: [10.96.0.0/16]}
+";
+
+/// A node whose NIC is to be taken; its leg is there if the host has an address.
+fn taking() -> Node {
+    let config: Config = millrace_config::parse(Path::new("test"), TAKING).unwrap();
+    let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
+    node.control.set_synced();
+    node.control.publish();
+    node
+}
+
+fn leg() -> PortName {
+    "millrace0".parse().unwrap()
+}
+
+#[test]
+fn a_nic_is_taken_once_the_host_can_speak_by_its_leg_which_then_looks_like_it() {
+    let mut node = taking();
+    told(&mut node, view(3));
+    assert_eq!(id(&node), None);
+    assert!(errors(&node)[0].contains("leg"), "{:?}", errors(&node));
+    node.outside.host.lock().unwrap().addresses = vec!["192.0.2.1".parse().unwrap()];
+    let soon = Instant::now() + Duration::from_secs(2);
+    node.control.tend_host_leg(soon);
+    node.control.tend_uplinks(soon);
+    let uplink = id(&node).unwrap();
+    let port = &node.control.ports[&leg()];
+    assert_eq!((port.mtu, port.config.peer_mac().octets()), (1400, [2, 0, 0, 0, 0, 1]));
+
+    // What the kernel now has is at the leg.
+    let mut moved = view(3);
+    let mut voice = moved.interfaces[&eth0()].clone();
+    moved.interfaces.get_mut(&eth0()).unwrap().addresses.clear();
+    voice.index = 9;
+    moved.interfaces.insert("millrace0".parse().unwrap(), voice);
+    moved.routes[0].hops[0].interface = "millrace0".parse().unwrap();
+    told(&mut node, moved.clone());
+    let leg_id = node.control.ports[&leg()].id;
+    let tables = node.control.current.clone();
+    assert_eq!(tables.ports.get(uplink).unwrap().companion, Some(leg_id));
+    assert_eq!(tables.ports.get(uplink).unwrap().own_mac, MacAddr([2, 0, 0, 0, 0, 1]));
+    assert_eq!(tables.ports.get(leg_id).unwrap().companion, Some(uplink));
+    let solicited = node.outside.host.lock().unwrap().solicited.clone();
+    assert!(solicited.contains(&(9, "192.0.2.254".parse().unwrap())), "{solicited:?}");
+    assert!(node.outside.followed.lock().unwrap().is_empty());
+
+    // Somebody gives the NIC an address.
+    moved.interfaces.get_mut(&eth0()).unwrap().addresses = vec!["198.51.100.1/24".parse().unwrap()];
+    told(&mut node, moved);
+    assert_eq!(node.outside.followed.lock().unwrap()[0].interface, eth0());
+    node.end();
+}
+
+#[test]
+fn a_leg_that_the_host_speaks_through_stays_and_who_removes_it_gives_the_nic_back_first() {
+    let mut node = taking();
+    node.outside.host.lock().unwrap().addresses = vec!["192.0.2.1".parse().unwrap()];
+    node.control.tend_host_leg(Instant::now() + Duration::from_secs(2));
+    told(&mut node, view(3));
+    assert!(id(&node).is_some());
+    // For a moment the host has no address at all.
+    node.outside.host.lock().unwrap().addresses.clear();
+    node.control.tend_host_leg(Instant::now() + Duration::from_secs(4));
+    assert!(node.control.ports.contains_key(&leg()));
+    node.control.remove_port(&leg()).unwrap();
+    assert_eq!(id(&node), None);
+    node.end();
+}
+
+#[test]
+fn a_nic_without_an_address_is_not_taken_yet() {
+    let mut node = taking();
+    node.outside.host.lock().unwrap().addresses = vec!["192.0.2.1".parse().unwrap()];
+    node.control.tend_host_leg(Instant::now() + Duration::from_secs(2));
+    let mut bare = view(3);
+    bare.interfaces.get_mut(&eth0()).unwrap().addresses.clear();
+    told(&mut node, bare);
+    assert!(errors(&node)[0].contains("no address yet"), "{:?}", errors(&node));
+    told(&mut node, view(3));
+    assert!(id(&node).is_some());
+    node.end();
+}

@@ -2,7 +2,7 @@
 //! them.
 
 use super::asked::{Asked, Place};
-use super::kernel::View;
+use super::kernel::{Interface, View};
 use super::steering::{ClaimInput, Steering};
 use super::takeover::Nic;
 use super::underlay::{Open, underlay};
@@ -76,6 +76,12 @@ impl Configured {
         self.problem = Some(problem);
         self.due = now + self.wait;
         self.wait = (self.wait * 2).min(LONGEST);
+    }
+
+    /// Something is not there yet, which costs nothing to look at.
+    fn fail_for_now(&mut self, problem: String, now: Instant) {
+        self.fail(problem, now);
+        (self.due, self.wait) = (now, FIRST);
     }
 
     fn succeed(&mut self, index: u32) {
@@ -192,6 +198,7 @@ impl<F: Frame> Control<F> {
         } else if is_open {
             if let Some(interface) = found {
                 self.follow_mtu(&name, interface.mtu);
+                self.follow_nic(&name, &interface);
             }
             return;
         }
@@ -213,11 +220,13 @@ impl<F: Frame> Control<F> {
             }
             (true, None) => return uplink.fail(NO_VOICE.to_owned(), now),
         };
+        if nic.is_some() && interface.addresses.is_empty() {
+            let problem = format!("interface {} has no address yet", uplink.interface);
+            return self.uplinks.configured[at].fail_for_now(problem, now);
+        }
         // The leg comes once it is known what it leads to; it looks at that by itself.
         if nic.is_some() && self.leg_id().is_none() {
-            let uplink = &mut self.uplinks.configured[at];
-            uplink.fail(NO_LEG.to_owned(), now);
-            return uplink.due = now;
+            return self.uplinks.configured[at].fail_for_now(NO_LEG.to_owned(), now);
         }
         let opened = self.open_uplink(config, nic);
         let uplink = &mut self.uplinks.configured[at];
@@ -269,6 +278,7 @@ impl<F: Frame> Control<F> {
         names.iter().try_for_each(|name| self.remove_any_port(name))
     }
 
+<<<<<<< HEAD
     /// The MTU of ports that have none of their own: what the narrowest uplink leaves to packets, and tunnels where there may be any.
     pub(crate) fn default_mtu(&self) -> Mtu {
         if let PortMtu::Fixed(mtu) = self.config.mtu {
@@ -309,6 +319,17 @@ impl<F: Frame> Control<F> {
             hops: route.via.iter().filter_map(hop).collect(),
         });
         routes.collect()
+=======
+    /// What somebody gives to a NIC that the host no longer speaks through is moved to where it does.
+    fn follow_nic(&mut self, name: &PortName, interface: &Interface) {
+        let Some(nic) = self.ports.get(name).and_then(|port| port.nic.as_ref()) else { return };
+        if interface.addresses.is_empty() {
+            return;
+        }
+        if let Err(error) = self.plumbing.follow_nic(nic) {
+            tracing::error!(%error, nic = %nic.interface, "moving what was given to a NIC that is taken");
+        }
+>>>>>>> n2
     }
 
     fn tell_underlay(&mut self) {

@@ -38,6 +38,8 @@ pub(crate) fn router(control: ControlEnd) -> Router {
         .route("/v1/services/{namespace}/{name}", get(show_service))
         .route(path::FLOWS, get(list_flows))
         .route(path::TRACE, get(trace))
+        .route(path::PEERS, get(list_peers))
+        .route(path::ROUTES, get(list_routes))
         .route(path::DROPS, get(drops))
         .route(path::WORKERS, get(workers))
         .route(path::TABLES, get(tables))
@@ -95,6 +97,14 @@ async fn list_flows(State(control): State<ControlEnd>, RawQuery(query): RawQuery
 async fn trace(State(control): State<ControlEnd>, RawQuery(query): RawQuery) -> Answer {
     let request = query::parse_trace_request(query.as_deref())?;
     Success::of(control.ask(move |control| control.trace(&request)).await??)
+}
+
+async fn list_peers(State(control): State<ControlEnd>) -> Answer {
+    Success::of(control.ask(|control| control.list_peers()).await?)
+}
+
+async fn list_routes(State(control): State<ControlEnd>) -> Answer {
+    Success::of(control.ask(|control| control.list_routes()).await?)
 }
 
 async fn drops(State(control): State<ControlEnd>) -> Answer {

@@ -103,6 +103,26 @@ impl Takeover {
         Ok(())
     }
 
+    /// Moves to the leg what somebody has given to the interface of a NIC since it was taken.
+    pub fn follow(&mut self, nic: &Nic) -> Result<(), TakeoverError> {
+        let mut socket = Socket::open(0)?;
+        let (former, leg) = (
+            moving::find(&mut socket, nic.interface.as_str())?,
+            moving::find(&mut socket, nic.leg.as_str())?,
+        );
+        let (Some(former), Some(leg)) = (former, leg) else { return Ok(()) };
+        let late = Config::read(&mut socket, former.index)?.without_link_local();
+        let Some(mut taken) = self.records.read(nic.interface.as_str())?.filter(|_| late.has_address())
+        else {
+            return Ok(());
+        };
+        taken.add(&late);
+        self.records.write(&taken)?;
+        late.move_over(&mut socket, former.index, Some(former.index), leg.index)?;
+        tracing::info!(nic = %nic.interface, leg = %nic.leg, what = %late, "moved to where the host speaks");
+        Ok(())
+    }
+
     /// Once the device is closed: gives everything back. To be repeated without harm.
     pub fn give_back(&mut self, nic: &Nic) -> Result<(), TakeoverError> {
         let _lock = self.records.lock()?;

@@ -55,6 +55,12 @@ impl Taken {
         }
     }
 
+    /// Adds what came later.
+    pub(super) fn add(&mut self, config: &Config) {
+        self.addresses.extend(config.addresses.iter().map(digits));
+        self.routes.extend(config.routes.iter().map(digits));
+    }
+
     /// What it had.
     pub(super) fn config(&self) -> Result<Config, TakeoverError> {
         let parse =
