@@ -44,7 +44,15 @@ pub(crate) fn expected(world: &World, packet: &Packet) -> Expected {
         };
         return certain(match world.services.iter().find(is_cluster_ip) {
             Some(_) => Outcome::Refused,
-            None => routed(world, (packet.destination, packet.ports.1), None),
+            None => match routed(world, (packet.destination, packet.ports.1), None) {
+                // A node is no router between others.
+                Outcome::Leaves { by, .. }
+                    if by == packet.arrival.port() && packet.arrival == Arrival::Uplink =>
+                {
+                    Outcome::Silence(DropReason::Transit)
+                }
+                routed => routed,
+            },
         });
     };
     // "`loadBalancerSourceRanges`: others are dropped, on load-balancer IPs only; a `/0` means everyone."
