@@ -86,13 +86,6 @@ pub enum ServiceCommand {
     },
 }
 
-/// What to do with what can only be looked at.
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum ListCommand {
-    /// Show all.
-    List,
-}
-
 /// What to do with ports.
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {

@@ -1,6 +1,7 @@
 //! Uplinks: the node's way to other nodes and to the world.
 
 mod asked;
+mod chosen;
 pub mod kernel;
 mod steering;
 pub mod takeover;

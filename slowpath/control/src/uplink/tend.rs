@@ -5,6 +5,7 @@ use super::asked::{Asked, Place};
 use super::kernel::{Interface, View};
 use super::steering::{ClaimInput, Steering};
 use super::takeover::Nic;
+use super::chosen::add_configured;
 use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};
@@ -12,9 +13,7 @@ use crate::port::{Port, PortError};
 use crate::worker::WorkerHandle;
 use ipnet::IpNet;
 use millrace_api::ObjectError;
-use millrace_config::{Config, InterfaceName, Mtu, PortConfig, PortMtu, PortName, RoutingMode, Uplink};
-use millrace_model::tunnel_overhead;
-use millrace_model::underlay::{Hop, UnderlayRoute};
+use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
 use millrace_fastpath::pipeline::Report;
 use millrace_fastpath::port::{Frame, PortId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +125,12 @@ impl Uplinks {
                 ..ObjectError::default()
             })
         })
+    }
+
+    /// Whether any are configured, and the MTUs of the NICs of those that the kernel knows.
+    pub(super) fn mtus(&self) -> (bool, Option<u16>) {
+        let known = |uplink: &Configured| Some(self.view.as_ref()?.interfaces.get(&uplink.interface)?.mtu);
+        (!self.is_empty(), self.configured.iter().filter_map(known).min())
     }
 
     /// How many are not as they should be.
@@ -278,48 +283,6 @@ impl<F: Frame> Control<F> {
         names.iter().try_for_each(|name| self.remove_any_port(name))
     }
 
-<<<<<<< HEAD
-    /// The MTU of ports that have none of their own: what the narrowest uplink leaves to packets, and tunnels where there may be any.
-    pub(crate) fn default_mtu(&self) -> Mtu {
-        if let PortMtu::Fixed(mtu) = self.config.mtu {
-            return mtu;
-        }
-        let interfaces = self.uplinks.view.iter().flat_map(|view| &view.interfaces);
-        let names: BTreeSet<&InterfaceName> =
-            self.uplinks.configured.iter().map(|uplink| &uplink.interface).collect();
-        let uplinks = interfaces.filter(|(name, _)| names.contains(name)).map(|(_, interface)| interface.mtu);
-        let widest = Mtu::default();
-        let Some(least) = uplinks.min().or_else(|| (!names.is_empty()).then_some(widest.get())) else {
-            return widest;
-        };
-        let overhead = match self.config.routing.mode {
-            RoutingMode::Native => 0,
-            RoutingMode::Auto | RoutingMode::Vxlan => {
-                let own = self.model.node_addresses();
-                tunnel_overhead(own.is_empty() || own.iter().any(IpAddr::is_ipv4))
-            }
-        };
-        let mtu = least.saturating_sub(overhead).clamp(Mtu::LEAST, Mtu::MOST);
-        u64::from(mtu).try_into().unwrap_or(widest)
-    }
-
-    /// The configured routes, as far as their routers are on an uplink's link.
-    fn static_routes(&self, uplinks: &[millrace_model::underlay::Uplink]) -> Vec<UnderlayRoute> {
-        let hop = |gateway: &IpAddr| {
-            let on_link = |uplink: &&millrace_model::underlay::Uplink| {
-                uplink.addresses.iter().any(|net| net.contains(gateway))
-            };
-            let port = uplinks.iter().find(on_link)?.port;
-            Some(Hop { port, gateway: Some(*gateway) })
-        };
-        let routes = self.config.routing.routes.iter();
-        let routes = routes.map(|route| UnderlayRoute {
-            to: route.to.net(),
-            metric: 0,
-            hops: route.via.iter().filter_map(hop).collect(),
-        });
-        routes.collect()
-=======
     /// What somebody gives to a NIC that the host no longer speaks through is moved to where it does.
     fn follow_nic(&mut self, name: &PortName, interface: &Interface) {
         let Some(nic) = self.ports.get(name).and_then(|port| port.nic.as_ref()) else { return };
@@ -329,7 +292,6 @@ impl<F: Frame> Control<F> {
         if let Err(error) = self.plumbing.follow_nic(nic) {
             tracing::error!(%error, nic = %nic.interface, "moving what was given to a NIC that is taken");
         }
->>>>>>> n2
     }
 
     fn tell_underlay(&mut self) {
@@ -345,10 +307,7 @@ impl<F: Frame> Control<F> {
             open.insert(voice.clone(), Open { port: port.id, companion: leg, has_link });
         }
         let mut underlay = underlay(view, &open);
-        // Before the kernel's: the first of those with the least metric.
-        let mut routes = self.static_routes(&underlay.uplinks);
-        routes.append(&mut underlay.routes);
-        underlay.routes = routes;
+        add_configured(&mut underlay, &self.config.routing.routes);
         self.model.set_underlay(underlay);
     }
 
