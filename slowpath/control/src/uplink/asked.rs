@@ -30,6 +30,8 @@ struct Ask {
     wanted: bool,
     /// When there was last a packet that could not be sent.
     reported: Instant,
+    /// Whether its MAC address was known when it was last looked at.
+    known: bool,
 }
 
 /// The neighbours that are to be known.
@@ -85,10 +87,15 @@ impl Asked {
 
 impl Ask {
     fn new(now: Instant, wanted: bool) -> Self {
-        Ask { due: now, wait: FIRST, wanted, reported: now }
+        Ask { due: now, wait: FIRST, wanted, reported: now, known: false }
     }
 
     fn is_due(&mut self, trust: Option<Trust>, now: Instant) -> bool {
+        let is_known = matches!(trust, Some(Trust::Permanent | Trust::Confirmed | Trust::Stale));
+        if std::mem::replace(&mut self.known, is_known) && !is_known {
+            // The kernel has lost it, as when the NIC's own MAC address changes.
+            (self.due, self.wait) = (now, FIRST);
+        }
         match trust {
             // Whoever set it, knows.
             Some(Trust::Permanent) => false,
@@ -179,6 +186,17 @@ mod tests {
         assert!(asked.due(&view(false, &[]), now).is_empty());
         assert!(asked.due(&View::default(), now).is_empty());
         assert_eq!(asked.due(&view(true, &[]), now).len(), 1);
+    }
+
+    #[test]
+    fn one_that_the_kernel_has_lost_is_asked_for_at_once() {
+        let (mut asked, now) = (Asked::default(), Instant::now());
+        asked.want(&BTreeSet::from([place("192.0.2.1")]), now);
+        let stale = view(true, &[("192.0.2.1", Trust::Stale)]);
+        assert_eq!(asked.due(&stale, now).len(), 1);
+        let later = now + Duration::from_millis(100);
+        assert_eq!(asked.due(&view(true, &[]), later).len(), 1);
+        assert!(asked.due(&view(true, &[]), later).is_empty(), "once");
     }
 
     #[test]
