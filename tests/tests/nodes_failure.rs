@@ -1,7 +1,10 @@
 //! Links, neighbours and nodes that go, come back and change.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use millrace_tests::{Attached, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Pod, Protocol, Role, Session, ask, eventually, ping};
+use millrace_tests::{
+    Attached, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Pod, Protocol, Role, Session, ask, eventually,
+    ping,
+};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -20,7 +23,9 @@ fn three(mode: &str) -> (Fabric, Vec<Echo>) {
     let servers = fabric.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
     for from in fabric.pods() {
         for to in fabric.pods().iter().filter(|to| to.name != from.name) {
-            Family::BOTH.iter().for_each(|family| assert!(ask(from, Protocol::Tcp, to.at(*family, PORT)).is_ok()));
+            Family::BOTH
+                .iter()
+                .for_each(|family| assert!(ask(from, Protocol::Tcp, to.at(*family, PORT)).is_ok()));
         }
     }
     (fabric, servers)
@@ -154,7 +159,12 @@ fn a_neighbour_with_another_mac_address_is_followed() {
     let watched = Bystanders::watch(a, b);
     let netns = fabric.node(2).netns();
     // The kernel announces it by gratuitous ARP and an unsolicited advertisement.
-    netns.must(&["sysctl", "-qw", &format!("net.ipv4.conf.{NIC}.arp_notify=1"), &format!("net.ipv6.conf.{NIC}.ndisc_notify=1")]);
+    netns.must(&[
+        "sysctl",
+        "-qw",
+        &format!("net.ipv4.conf.{NIC}.arp_notify=1"),
+        &format!("net.ipv6.conf.{NIC}.ndisc_notify=1"),
+    ]);
     netns.must(&["ip", "link", "set", NIC, "address", "02:aa:bb:cc:dd:ee"]);
     let since = Instant::now();
     converged("another MAC address", since, a, c);
@@ -182,7 +192,9 @@ fn routes_of_the_kernel_are_followed_while_they_change() {
     eventually("a static route", SECOND, || ask(pod, Protocol::Tcp, to).is_ok());
     assert!(ask(pod, Protocol::Tcp, fabric.world().at(Family::V4, PORT)).is_err());
     node.must(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
-    eventually("a default route", SECOND, || ask(pod, Protocol::Tcp, fabric.world().at(Family::V4, PORT)).is_ok());
+    eventually("a default route", SECOND, || {
+        ask(pod, Protocol::Tcp, fabric.world().at(Family::V4, PORT)).is_ok()
+    });
     node.must(&["ip", "route", "del", "203.0.113.0/24"]);
     eventually("the default route holds for it, too", SECOND, || ask(pod, Protocol::Tcp, to).is_ok());
     fabric.stop();
