@@ -20,7 +20,7 @@ pub enum Change {
 /// An object or file that could not be used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Problem {
-    /// The file.
+    /// The file, or the server's address.
     pub file: PathBuf,
     /// Which document of the file, from 0; absent when the whole file is meant.
     pub document: Option<usize>,

@@ -1,14 +1,18 @@
 //! Where the model's objects come from.
 //!
 //! [`manifest`] turns manifests into objects of the model: what it lets through is valid. [`DirectorySource`] watches
-//! a directory of manifests and tells what changes. A bad object or file is reported and left out; it never stops
-//! the rest.
+//! a directory of manifests, [`KubernetesSource`] a Kubernetes API server, and each tells what changes. A bad object or
+//! file is reported and left out; it never stops the rest.
 
 #![forbid(unsafe_code)]
 
 mod change;
 mod directory;
+mod kubernetes;
+mod liveness;
 pub mod manifest;
 
 pub use change::{Change, Problem};
 pub use directory::{DirectorySource, SourceError};
+pub use kubernetes::{Access, Announcer, KubernetesError, KubernetesSource};
+pub use liveness::{Heard, HeardOfKind, Liveness};

@@ -87,6 +87,12 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     Ok(parsed)
 }
 
+/// Reads one object that is in the form of JSON already.
+pub(crate) fn read_object(document: Value) -> Result<Object, Rejected> {
+    let object = describe(&document);
+    object_of(document).map_err(|error| Rejected { document: 0, object, error })
+}
+
 fn add_document(parsed: &mut Parsed, index: usize, mut document: Value, depth: usize) {
     let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
     if is_list
@@ -98,10 +104,9 @@ fn add_document(parsed: &mut Parsed, index: usize, mut document: Value, depth: u
         }
         return;
     }
-    let object = describe(&document);
-    match object_of(document) {
+    match read_object(document) {
         Ok(object) => parsed.objects.push((index, object)),
-        Err(error) => parsed.rejected.push(Rejected { document: index, object, error }),
+        Err(rejected) => parsed.rejected.push(Rejected { document: index, ..rejected }),
     }
 }
 

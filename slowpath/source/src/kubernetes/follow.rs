@@ -1,0 +1,99 @@
+//! All kinds together, told as changes.
+
+use super::pulse::feel;
+use super::told::Told;
+use super::watch::{Heard, watch};
+use super::watched::watched;
+use crate::change::{Change, Problem};
+use crate::liveness::Liveness;
+use kube::Client;
+use std::sync::mpsc::Sender;
+use tokio::sync::{mpsc, watch as state};
+use tokio::task::JoinSet;
+
+/// Objects that wait to be looked at: the server is not read faster than that.
+const WAITING: usize = 256;
+
+/// Follows the server until nobody listens.
+pub(super) async fn follow(client: Client, node: &str, server: &str, liveness: Liveness, changes: Sender<Change>) {
+    let (tell, mut heard) = mpsc::channel(WAITING);
+    let restarts = state::Sender::new(0);
+    let mut tasks = JoinSet::new();
+    let mut all = Vec::new();
+    for (position, watched) in watched(node).into_iter().enumerate() {
+        all.push(Told::new(watched.kind, server));
+        liveness.note_kind(watched.kind, |_| ());
+        let (client, restarts) = (client.clone(), restarts.subscribe());
+        tasks.spawn(watch(client, watched, liveness.clone(), restarts, tell.clone(), position));
+    }
+    tasks.spawn(feel(client, liveness.clone(), restarts));
+    let mut teller = Teller { all, changes, liveness, is_synced: false, problems: Vec::new() };
+    while let Some((position, heard)) = heard.recv().await {
+        if teller.take(position, heard).is_err() {
+            return;
+        }
+    }
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+struct Teller {
+    all: Vec<Told>,
+    changes: Sender<Change>,
+    liveness: Liveness,
+    is_synced: bool,
+    /// As they were last told.
+    problems: Vec<Problem>,
+}
+
+impl Teller {
+    fn take(&mut self, position: usize, heard: Heard) -> Result<(), Unheard> {
+        let Some(told) = self.all.get_mut(position) else { return Ok(()) };
+        let had_problems = told.problems().count();
+        let mut is_due = had_problems > 0;
+        let (mut changes, mut is_list) = (Vec::new(), false);
+        match heard {
+            Heard::ListBegins => told.begin_list(),
+            Heard::Applied(document) => changes.extend(told.apply(document)),
+            Heard::Deleted(document) => changes.extend(told.delete(&document)),
+            Heard::ListEnds => {
+                changes = told.end_list();
+                is_list = true;
+            }
+        }
+        is_due |= told.problems().count() > 0;
+        let (kind, objects) = (told.kind(), told.len() as u64);
+        self.liveness.note_kind(kind, |kind| {
+            kind.objects = objects;
+            kind.lists += u64::from(is_list);
+            kind.complete |= is_list;
+        });
+        for change in changes {
+            self.tell(change)?;
+        }
+        if is_due {
+            self.tell_problems()?;
+        }
+        if is_list && !self.is_synced && self.all.iter().all(Told::is_complete) {
+            self.is_synced = true;
+            self.liveness.change(|heard| heard.last_error = None);
+            self.tell(Change::Synced)?;
+        }
+        Ok(())
+    }
+
+    fn tell_problems(&mut self) -> Result<(), Unheard> {
+        let mut problems: Vec<Problem> = self.all.iter().flat_map(Told::problems).cloned().collect();
+        problems.sort();
+        if problems == self.problems {
+            return Ok(());
+        }
+        self.problems.clone_from(&problems);
+        self.tell(Change::Problems(problems))
+    }
+
+    fn tell(&self, change: Change) -> Result<(), Unheard> {
+        self.changes.send(change).map_err(|_| Unheard)
+    }
+}

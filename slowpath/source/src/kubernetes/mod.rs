@@ -1,0 +1,118 @@
+//! Objects of a Kubernetes API server.
+//!
+//! Each kind is listed and watched on its own (`watch.rs`); one task brings all together and tells what is different
+//! (`follow.rs`, `told.rs`). Nothing is deleted because it was not heard of: only a list that is complete says that
+//! something is gone. While the server is away, what was told stays in force.
+
+mod client;
+mod follow;
+mod node_status;
+mod pulse;
+mod told;
+mod watch;
+mod watched;
+
+pub use client::Access;
+
+use crate::change::Change;
+use crate::liveness::Liveness;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+/// Why an API server cannot be followed at all. That it does not answer is no reason: it is asked again.
+#[derive(Debug, Error)]
+pub enum KubernetesError {
+    /// The kubeconfig file cannot be used.
+    #[error("source.kubernetes.kubeconfig {}: {reason}", file.display())]
+    Kubeconfig {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no service account to be found.
+    #[error("source.kubernetes: no kubeconfig is given, and this is no pod of a cluster: {reason}")]
+    InCluster {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The credentials do not make a client.
+    #[error("source.kubernetes: server {server}: {reason}")]
+    Client {
+        /// The server.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no thread for it.
+    #[error("no thread to follow the API server: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Follows an API server until it is dropped.
+#[derive(Debug)]
+pub struct KubernetesSource {
+    stop: Arc<Notify>,
+    serving: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Tells the cluster that the node has a network; may be called from any thread.
+#[derive(Clone, Debug)]
+pub struct Announcer(Arc<Notify>);
+
+impl Announcer {
+    /// The node serves: its condition `NetworkUnavailable` becomes false.
+    pub fn announce(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl KubernetesSource {
+    /// Starts to follow the server. What is there is told first, then, once every kind has been listed as a whole,
+    /// [`Change::Synced`], then what changes. It ends by itself when nobody listens any more.
+    pub fn try_new(
+        access: &Access,
+        node: &str,
+        liveness: &Liveness,
+        changes: Sender<Change>,
+    ) -> Result<Self, KubernetesError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (client, server) = runtime.block_on(client::client(access))?;
+        liveness.follow(&server);
+        let (stop, serving) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (stopped, serves) = (Arc::clone(&stop), Arc::clone(&serving));
+        let (node, liveness) = (node.to_owned(), liveness.clone());
+        let thread = std::thread::Builder::new().name("kubernetes".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let announced = node_status::announce(client.clone(), node.clone(), serves);
+                tokio::select! {
+                    () = stopped.notified() => {}
+                    () = follow::follow(client, &node, &server, liveness, changes) => {}
+                    never = announced => match never {},
+                }
+            });
+            // What still hangs in a connection must not keep the daemon from ending.
+            runtime.shutdown_background();
+        })?;
+        Ok(KubernetesSource { stop, serving, thread: Some(thread) })
+    }
+
+    /// What tells the cluster that the node serves.
+    pub fn announcer(&self) -> Announcer {
+        Announcer(Arc::clone(&self.serving))
+    }
+}
+
+impl Drop for KubernetesSource {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

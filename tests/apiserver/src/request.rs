@@ -1,0 +1,129 @@
+//! Paths and queries.
+
+use crate::answer::{list, status, watch};
+use crate::store::Store;
+use axum::extract::{OriginalUri, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a request for objects may say.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) resource: String,
+    pub(crate) api_version: &'static str,
+    pub(crate) query: HashMap<String, String>,
+}
+
+impl Wanted {
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.query.get(name).is_some_and(|value| value == "true" || value == "1")
+    }
+
+    /// The kind of the objects, as their lists are named.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.resource.as_str() {
+            "pods" => "Pod",
+            "services" => "Service",
+            "nodes" => "Node",
+            "namespaces" => "Namespace",
+            _ => "EndpointSlice",
+        }
+    }
+
+    /// Whether an object is among those that were asked for: labels that must be absent, and a pod's node.
+    pub(crate) fn selects(&self, object: &Value) -> bool {
+        let labels = self.query.get("labelSelector").map(String::as_str).unwrap_or_default();
+        let absent = labels.split(',').filter_map(|label| label.strip_prefix('!'));
+        let has = |label: &str| object["metadata"]["labels"].get(label).is_some();
+        let field = self.query.get("fieldSelector").and_then(|fields| fields.strip_prefix("spec.nodeName="));
+        let on_node = field.is_none_or(|node| object["spec"]["nodeName"] == *node);
+        on_node && !absent.into_iter().any(has)
+    }
+}
+
+pub(crate) fn router(store: Arc<Store>) -> Router {
+    Router::new()
+        .route("/version", get(version))
+        .route("/api/v1/{resource}", get(core))
+        .route("/apis/discovery.k8s.io/v1/{resource}", get(discovery))
+        .route("/api/v1/nodes/{name}/status", patch(patch_status))
+        .with_state(store)
+}
+
+async fn version(State(store): State<Arc<Store>>) -> Response {
+    match store.faults().refused.get("version") {
+        Some(&code) => status(code, "InternalError", "told to fail"),
+        None => Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "",
+            "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": ""}))
+        .into_response(),
+    }
+}
+
+async fn core(
+    State(store): State<Arc<Store>>,
+    Path(resource): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
+    serve(&store, Wanted { resource, api_version: "v1", query }, &uri.to_string(), &headers).await
+}
+
+async fn discovery(
+    State(store): State<Arc<Store>>,
+    Path(resource): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
+    serve(&store, Wanted { resource, api_version: "discovery.k8s.io/v1", query }, &uri.to_string(), &headers).await
+}
+
+async fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMap) -> Response {
+    store.note_request(uri.to_owned());
+    let faults = store.faults();
+    if !headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer ")) {
+        return status(401, "Unauthorized", "no token");
+    }
+    if let Some(&code) = faults.refused.get(&wanted.resource) {
+        let reason = if code == 403 { "Forbidden" } else { "Unauthorized" };
+        return status(code, reason, &format!("may not read {}", wanted.resource));
+    }
+    if wanted.is("watch") {
+        if wanted.is("sendInitialEvents") && faults.no_streaming {
+            let text = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            return status(422, "Invalid", text);
+        }
+        return watch(store, wanted);
+    }
+    if faults.nonsense {
+        return (StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], "<html>sorry</html>").into_response();
+    }
+    list(store, &wanted)
+}
+
+async fn patch_status(
+    State(store): State<Arc<Store>>,
+    Path(name): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    if let Some(&code) = store.faults().refused.get("nodes/status") {
+        return status(code, "Forbidden", "may not patch nodes/status");
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Ok(patch) = serde_json::from_str::<Value>(&body) else {
+        return status(400, "BadRequest", "the patch is not JSON");
+    };
+    if kind != "application/strategic-merge-patch+json" {
+        return status(415, "UnsupportedMediaType", kind);
+    }
+    store.note_patch(uri.path().to_owned(), patch);
+    Json(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).into_response()
+}
