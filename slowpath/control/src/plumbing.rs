@@ -26,12 +26,21 @@ pub trait Plumbing: Send {
     /// Removes all that was made. To be repeated without harm.
     fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal>;
 
+    /// As [`undo`](Plumbing::undo), to be done by any thread; nothing where only this one can.
+    fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
+        let _ = site;
+        None
+    }
+
     /// Refuses if the pod's side is not as it was made, with these routes.
     fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal>;
 
     /// Whether the file stands for a network namespace that is still there.
     fn has_namespace(&self, file: &Path) -> bool;
 }
+
+/// Removes the host's side of one port.
+pub type Undoing = Box<dyn FnOnce() -> Result<(), Refusal> + Send>;
 
 /// A port's place on the host.
 #[derive(Clone, Copy, Debug)]
@@ -208,11 +217,8 @@ impl Plumbing for KernelPlumbing {
                 remove_veth(&host_end)?;
                 self.record.remove(&Leftover::Veth(host_end.to_string()))?;
             }
-            // With its namespace it is gone already.
-            Attachment::Tap { netns: Some(netns), interface }
-                if site.lasting.is_some() && link::is_namespace(&netns.path()) =>
-            {
-                remove_tap(&Namespace::open(netns)?, interface, site.config.name.as_str())?;
+            Attachment::Tap { netns: Some(netns), interface } if site.lasting.is_some() => {
+                remove_tap_of(netns, interface, site.config.name.as_str())?;
             }
             Attachment::VhostUser { socket, mode: VhostMode::Server } => {
                 remove_stale_socket(socket)?;
@@ -224,6 +230,22 @@ impl Plumbing for KernelPlumbing {
             _ => {}
         }
         Ok(())
+    }
+
+    fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
+        let lasting = site.lasting?;
+        match &site.config.attachment {
+            Attachment::AfXdp { netns: Some(_), .. } => {
+                let host_end = lasting.host_end.clone();
+                Some(Box::new(move || Ok(remove_veth(&host_end)?)))
+            }
+            Attachment::Tap { netns: Some(netns), interface } => {
+                let (netns, interface) = (netns.clone(), interface.clone());
+                let owner = site.config.name.clone();
+                Some(Box::new(move || remove_tap_of(&netns, &interface, owner.as_str())))
+            }
+            _ => None,
+        }
     }
 
     fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal> {
@@ -242,6 +264,14 @@ impl Plumbing for KernelPlumbing {
 
     fn has_namespace(&self, file: &Path) -> bool {
         link::is_namespace(file)
+    }
+}
+
+/// Removes a TAP of a pod. With its namespace it is gone already.
+fn remove_tap_of(netns: &Netns, interface: &InterfaceName, owner: &str) -> Result<(), Refusal> {
+    match link::is_namespace(&netns.path()) {
+        true => Ok(remove_tap(&Namespace::open(netns)?, interface, owner)?),
+        false => Ok(()),
     }
 }
 

@@ -25,6 +25,9 @@ impl<F: Frame> Control<F> {
             return Err(AttachError::Starting);
         }
         self.do_queued_deletion(&request.id);
+        if self.attachments.leaving.contains(&request.id) {
+            return Err(AttachError::Leaving(request.id));
+        }
         if let Some(present) = self.attachments.entries.get(&request.id) {
             return match present.request == request {
                 true => Ok(present.attachment.clone()),

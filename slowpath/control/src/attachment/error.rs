@@ -17,6 +17,9 @@ pub enum AttachError {
     /// There is one already, and it is not what was asked for.
     #[error("{0} is attached already, with another request: delete it first")]
     Another(AttachmentId),
+    /// It is being removed.
+    #[error("{0} is being removed")]
+    Leaving(AttachmentId),
     /// There is none.
     #[error("{0} is not attached")]
     Unknown(AttachmentId),
@@ -113,7 +116,7 @@ impl AttachError {
     /// The kind of refusal for the admin API.
     pub fn code(&self) -> ErrorCode {
         match self {
-            AttachError::Starting => ErrorCode::Unavailable,
+            AttachError::Starting | AttachError::Leaving(_) => ErrorCode::Unavailable,
             AttachError::Another(_) | AttachError::HostPort { .. } | AttachError::Differs { .. } => {
                 ErrorCode::Conflict
             }
