@@ -115,6 +115,15 @@ impl Pod {
         Pod { mac: mac.to_owned(), ..Self::in_netns(name, kind, 0, Place::Pod, addresses, netns) }
     }
 
+    /// A pod whose application listens at a vhost-user socket, to which the daemon connects.
+    pub fn listening(name: &str, socket: &Path, mac: &str, addresses: [&str; 2]) -> Self {
+        let addresses = addresses.map(|address| address.parse().expect("an address"));
+        let mut pod = Self::given(name, Kind::Vhost, Netns::new(name), addresses, mac);
+        pod.carrier = Some(Testpmd::listening_carrier(&pod.netns, socket, mac));
+        pod.configure_tap();
+        pod
+    }
+
     /// The daemon's own namespace, which has its leg already.
     pub(crate) fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
         Self::in_netns(HOST_LEG, Kind::Tap, 0, Place::Host, addresses, netns.borrowed())
