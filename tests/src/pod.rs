@@ -207,6 +207,8 @@ impl Pod {
 
     /// Connects to a vhost-user socket.
     pub(crate) fn carry(&mut self, socket: &Path) {
+        // The former one's TAP has the name.
+        self.carrier = None;
         self.carrier = Some(Testpmd::carrier(&self.netns, socket, &self.mac));
         self.configure_tap();
     }

@@ -60,7 +60,7 @@ fn a_guest_keeps_its_network_over_restarts_of_the_daemon() {
 }
 
 #[test]
-fn a_guest_with_packed_rings_and_without_offloads_keeps_its_network_over_restarts_of_the_daemon() {
+fn a_guest_that_would_take_packed_rings_and_has_no_offloads_keeps_its_network_over_restarts_of_the_daemon() {
     over_restarts_with(Card { packed: true, offloads: false });
 }
 
@@ -82,12 +82,18 @@ fn an_application_that_listens_keeps_its_network_over_restarts_of_the_daemon() {
     network.stop();
 }
 
+/// DPDK's virtio-user connects once: an application that does not listen is to be started again itself.
 #[test]
-fn an_application_that_connects_keeps_its_network_over_restarts_of_the_daemon() {
+fn an_application_that_connects_has_its_network_again_when_it_is_started_again() {
     let mut network = Network::for_plugin(|_| ());
     let near = Attached::add(network.daemon(), "near", Kind::Tap);
-    let app = Attached::add(network.daemon(), "app", Kind::Vhost);
-    talk_over_restarts(&mut network, &near.pod, &app.pod);
+    let mut app = Attached::add(network.daemon(), "app", Kind::Vhost);
+    answers(&near.pod, &app.pod, "at first");
+    for killed in [true, false] {
+        restart(&mut network, killed);
+        app.carry();
+        answers(&near.pod, &app.pod, "after the restart");
+    }
     app.delete();
     near.delete();
     network.stop();
