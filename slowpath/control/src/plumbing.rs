@@ -37,6 +37,11 @@ pub trait Plumbing: Send {
 
     /// Whether the file stands for a network namespace that is still there.
     fn has_namespace(&self, file: &Path) -> bool;
+
+    /// Whether the file stands for the network namespace that this process is in.
+    fn is_own_namespace(&self, file: &Path) -> bool {
+        link::is_own_namespace(file)
+    }
 }
 
 /// Removes the host's side of one port.

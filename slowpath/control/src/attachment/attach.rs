@@ -57,6 +57,9 @@ impl<F: Frame> Control<F> {
         if !self.plumbing.has_namespace(&request.netns) {
             return Err(AttachError::Namespace { id: id(), netns: request.netns.display().to_string() });
         }
+        if self.plumbing.is_own_namespace(&request.netns) {
+            return Err(AttachError::OwnNamespace { id: id(), netns: request.netns.display().to_string() });
+        }
         if matches!(&request.addresses, AddressSource::Given { addresses } if addresses.is_empty()) {
             return Err(AttachError::NoAddress(id()));
         }

@@ -52,6 +52,14 @@ pub enum AttachError {
         /// The file.
         netns: String,
     },
+    /// An interface with default routes would be put beside the host's own.
+    #[error("attaching {id}: {netns} is the daemon's own network namespace, not a container's")]
+    OwnNamespace {
+        /// What was to be attached.
+        id: AttachmentId,
+        /// The file.
+        netns: String,
+    },
     /// A protocol without ports is to have one.
     #[error("attaching {id}: hostPort {}: {} has no ports: tcp, udp and sctp have", .port.host_port, .port.protocol)]
     Protocol {
@@ -131,6 +139,7 @@ impl AttachError {
             AttachError::NoAddress(_)
             | AttachError::Value { .. }
             | AttachError::Namespace { .. }
+            | AttachError::OwnNamespace { .. }
             | AttachError::Protocol { .. }
             | AttachError::SameHostPort { .. } => ErrorCode::Invalid,
             AttachError::Store { .. } | AttachError::Removal { .. } => ErrorCode::Failed,
