@@ -53,8 +53,9 @@ impl IdlePolicy {
             IdlePolicy::Adaptive { spin, .. } if frames > 0 => spin.worked(now),
             IdlePolicy::Adaptive { spin, max_latency, bed } => {
                 let idle = spin.idle(now);
-                if !spin.is_over(idle) {
+                if !spin.is_over(idle, now) {
                     // The pod that is to send the next frame may need this core.
+                    spin.offers(now);
                     std::thread::yield_now();
                 } else if worker.arm() {
                     spin.sleeps(now);
