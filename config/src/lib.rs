@@ -33,7 +33,9 @@ pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
 pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
 pub use node::{Api, Config, DEFAULT_SOCKET, Eal, LoadBalancing, Metrics, Mtu, Source, fnv1a};
 pub use port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, VhostMode, XdpMode};
-pub use routing::{Masquerade, OuterChecksum, PortMtu, Routing, RoutingMode, StaticRoute, VniNumber, Vxlan, VxlanPort};
+pub use routing::{
+    Masquerade, OuterChecksum, PortMtu, Routing, RoutingMode, StaticRoute, VniNumber, Vxlan, VxlanPort,
+};
 pub use services::{ClientCount, HealthAddress, PortRange, Services};
 pub use uplink::Uplink;
 pub use workers::{CoreId, Cores, Idle, Workers};

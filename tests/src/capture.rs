@@ -32,7 +32,10 @@ impl Capture {
         let mut said = String::new();
         while !said.contains("listening on") {
             said.clear();
-            assert!(errors.read_line(&mut said).is_ok_and(|read| read > 0), "tcpdump does not record: {filter}");
+            assert!(
+                errors.read_line(&mut said).is_ok_and(|read| read > 0),
+                "tcpdump does not record: {filter}"
+            );
         }
         // It goes on to speak at its end only; the pipe holds that.
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));

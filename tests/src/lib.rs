@@ -35,7 +35,9 @@ pub use attached::Attached;
 pub use capture::Capture;
 pub use cni::{CNI_NETWORK, CniCall, CniError, Started};
 pub use daemon::{Daemon, binary};
-pub use fabric::{EDGES, Fabric, NIC, Node, Plan, Role, VXLAN, Way, assert_mtu, everything, hops, request, sizes, vtep_mac};
+pub use fabric::{
+    EDGES, Fabric, NIC, Node, Plan, Role, VXLAN, Way, assert_mtu, everything, hops, request, sizes, vtep_mac,
+};
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
 pub use judge::{Judge, Verdict};

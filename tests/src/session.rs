@@ -39,7 +39,8 @@ pub struct Told {
 impl Session {
     /// Opens it to an [`crate::Echo`].
     pub fn open(from: &Pod, to: SocketAddr) -> Self {
-        let mut talk = Conversation::open(from, to).unwrap_or_else(|error| panic!("{} → {to}: {error}", from.name));
+        let mut talk =
+            Conversation::open(from, to).unwrap_or_else(|error| panic!("{} → {to}: {error}", from.name));
         talk.set_patience(Duration::from_secs(20));
         let (stop, own) = (Arc::new(AtomicBool::new(false)), talk.own_address());
         let (stopped, netns) = (Arc::clone(&stop), from.netns().borrowed());
@@ -98,7 +99,17 @@ impl Pings {
     pub fn start(from: &Pod, to: IpAddr) -> Self {
         let mut command = Command::new("ip");
         command
-            .args(["netns", "exec", from.netns().name(), "ping", "-n", "-q", "-i0.01", "-W1", &to.to_string()])
+            .args([
+                "netns",
+                "exec",
+                from.netns().name(),
+                "ping",
+                "-n",
+                "-q",
+                "-i0.01",
+                "-W1",
+                &to.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         Pings(Child::spawn(&mut command))

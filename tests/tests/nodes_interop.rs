@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Protocol, Role, VXLAN, Way, everything, exchange, request, serve_sctp, vtep_mac,
+    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Protocol, Role, VXLAN, Way, everything, exchange,
+    request, serve_sctp, vtep_mac,
 };
 use serde_json::json;
 
@@ -23,7 +24,8 @@ fn checked(plan: &Plan, way: Way) {
     let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
     let second = fabric.add_pod(0, Kind::AfXdp);
     let [ours, theirs, second] = [ours, theirs, second].map(|at| fabric.pod(at));
-    let _servers: Vec<_> = fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
+    let _servers: Vec<_> =
+        fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
     let wire = Capture::start(fabric.node(1).netns(), NIC, "greater 3000");
     for family in Family::BOTH {
         everything(ours, theirs, family, PORT);
@@ -33,7 +35,8 @@ fn checked(plan: &Plan, way: Way) {
     let lines = wire.lines();
     assert!(has_large(&lines), "{way:?}: the kernel sends super-frames, which the wire cuts");
     // The kernel counts what it finds wrong.
-    let counted = theirs.netns().must(&["nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"]);
+    let counted =
+        theirs.netns().must(&["nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"]);
     for line in counted.lines().filter(|line| line.contains("CsumErrors")) {
         assert_eq!(line.split_whitespace().nth(1), Some("0"), "{line}");
     }
@@ -69,7 +72,8 @@ fn a_kernel_node_with_a_vxlan_device_over_ipv6_is_a_peer() {
     let mut fabric = Fabric::start_with(&plan, |_, config| config["routing"] = json!({"mode": "vxlan"}));
     let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
     let (ours, theirs) = (fabric.pod(ours), fabric.pod(theirs));
-    let _servers: Vec<_> = fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
+    let _servers: Vec<_> =
+        fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
     everything(ours, theirs, Family::V6, PORT);
     everything(theirs, ours, Family::V6, PORT);
     fabric.stop();

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, Pings, Plan, Protocol, Role, Session, Way, assert_mtu, everything, hops, request,
-    serve_sctp,
+    Capture, Echo, Fabric, Family, Kind, Pings, Plan, Protocol, Role, Session, Way, assert_mtu, everything,
+    hops, request, serve_sctp,
 };
 
 const PORT: u16 = 7007;
@@ -20,7 +20,8 @@ fn kernels_reach_each_other_over_bridge_router_and_tunnel() {
             fabric.add_pod(node, Kind::Tap);
         }
         let (a, b) = (fabric.pod(0), fabric.pod(1));
-        let _servers: Vec<_> = fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
+        let _servers: Vec<_> =
+            fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
         let _world = Echo::start(fabric.world(), PORT);
         let near = fabric.node(0).name.clone();
         let wire = Capture::start(fabric.netns(), "n1", "udp port 4789");

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, Plan, Pod, Role, ServiceSpec, assert_mtu, datagram, exchange, expose, ping,
+    Capture, Echo, Fabric, Family, Kind, Plan, Pod, Role, ServiceSpec, assert_mtu, datagram, exchange,
+    expose, ping,
 };
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +31,9 @@ fn narrow(fabric: &Fabric, mtu: &str) {
 
 #[test]
 fn the_mtu_of_pods_follows_from_the_uplink_and_the_mode() {
-    for (mtu, mode, expected) in [(1500, "native", 1500), (1500, "auto", 1450), (1600, "vxlan", 1550), (1500, "vxlan", 1450)] {
+    for (mtu, mode, expected) in
+        [(1500, "native", 1500), (1500, "auto", 1450), (1600, "vxlan", 1550), (1500, "vxlan", 1450)]
+    {
         let plan = Plan::bridge(&[Role::Millrace]).mtu(mtu);
         let fabric = &mut Fabric::start_with(&plan, |_, config| config["routing"] = json!({"mode": mode}));
         let tap = fabric.add_pod(0, Kind::Tap);

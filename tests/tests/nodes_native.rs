@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Role, assert_mtu, datagram, everything, exchange, hops, serve_sctp,
+    Capture, Echo, Fabric, Family, Kind, NIC, Plan, Role, assert_mtu, datagram, everything, exchange, hops,
+    serve_sctp,
 };
 use serde_json::json;
 
@@ -15,7 +16,8 @@ fn pods_of_three_nodes_on_one_bridge_reach_each_other_natively() {
     for (node, kind) in [Kind::Tap, Kind::AfXdp, Kind::Tap].into_iter().enumerate() {
         fabric.add_pod(node, kind);
     }
-    let _servers: Vec<_> = fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
+    let _servers: Vec<_> =
+        fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
     let wire = Capture::start(fabric.netns(), "n1", "udp port 4789");
     for (from, to) in [(0, 1), (1, 2), (2, 0)] {
         let (from, to) = (fabric.pod(from), fabric.pod(to));
@@ -47,8 +49,9 @@ fn pods_of_every_kind_reach_pods_of_another_node() {
                 exchange(from, to.at(family, PORT), 2 << 20)
                     .unwrap_or_else(|error| panic!("{:?} → {:?} {family:?}: {error}", from.kind, to.kind));
                 for length in [1, 1400, 9000] {
-                    datagram(from, to.at(family, PORT), length)
-                        .unwrap_or_else(|error| panic!("{:?} → {:?} {family:?}: {error}", from.kind, to.kind));
+                    datagram(from, to.at(family, PORT), length).unwrap_or_else(|error| {
+                        panic!("{:?} → {:?} {family:?}: {error}", from.kind, to.kind)
+                    });
                 }
             }
         }
@@ -58,13 +61,15 @@ fn pods_of_every_kind_reach_pods_of_another_node() {
 
 #[test]
 fn a_router_that_knows_the_pods_carries_them_natively() {
-    let mut fabric = Fabric::start_with(&Plan::routed(&TWO), |_, config| config["routing"] = json!({"mode": "native"}));
+    let mut fabric =
+        Fabric::start_with(&Plan::routed(&TWO), |_, config| config["routing"] = json!({"mode": "native"}));
     fabric.route_pods();
     for node in 0..2 {
         fabric.add_pod(node, Kind::Tap);
     }
     let (a, b) = (fabric.pod(0), fabric.pod(1));
-    let _servers: Vec<_> = fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
+    let _servers: Vec<_> =
+        fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
     let wire = Capture::start(fabric.netns(), "n1", "udp port 4789");
     for family in Family::BOTH {
         everything(a, b, family, PORT);

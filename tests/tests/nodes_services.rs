@@ -6,8 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Conversation, Echo, EndpointSpec, Fabric, Family, Kind, Plan, Pod, Protocol, Role, ServiceSpec, UdpClient, ask,
-    assert_refused, assert_silent, count_answers, datagram, exchange, expose, http_get, request, serve_sctp,
+    Conversation, Echo, EndpointSpec, Fabric, Family, Kind, Plan, Pod, Protocol, Role, ServiceSpec,
+    UdpClient, ask, assert_refused, assert_silent, count_answers, datagram, exchange, expose, http_get,
+    request, serve_sctp,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -74,7 +75,9 @@ fn everywhere(policy: &str) -> impl FnOnce(&mut Value) + use<'_> {
 }
 
 fn client_of(from: &Pod, protocol: Protocol, to: SocketAddr) -> SocketAddr {
-    ask(from, protocol, to).unwrap_or_else(|error| panic!("{} → {to} {protocol:?}: {error}", from.name)).client
+    ask(from, protocol, to)
+        .unwrap_or_else(|error| panic!("{} → {to} {protocol:?}: {error}", from.name))
+        .client
 }
 
 #[test]
@@ -87,14 +90,21 @@ fn a_cluster_ip_leads_pods_and_nodes_to_endpoints_of_other_nodes() {
             let to = at_service(family);
             for from in [fabric.pod(0), fabric.pod(2), &fabric.node(0).host] {
                 request(from, to, &Protocol::ALL, "b", from.address(family));
-                exchange(from, to, 2 << 20).unwrap_or_else(|error| panic!("{mode}: {} → {to}: {error}", from.name));
+                exchange(from, to, 2 << 20)
+                    .unwrap_or_else(|error| panic!("{mode}: {} → {to}: {error}", from.name));
                 for length in [1, 1400, 9000] {
                     let found = (0..3).find_map(|_| datagram(from, to, length).ok());
                     assert!(found.is_some(), "{mode}: {} → {to}, {length} bytes", from.name);
                 }
             }
             // The endpoint itself, and its node.
-            request(fabric.pod(1), to, &Protocol::USUAL, "b", client_of(fabric.pod(1), Protocol::Udp, to).ip());
+            request(
+                fabric.pod(1),
+                to,
+                &Protocol::USUAL,
+                "b",
+                client_of(fabric.pod(1), Protocol::Udp, to).ip(),
+            );
             request(&fabric.node(1).host, to, &Protocol::USUAL, "b", fabric.node(1).at(family));
         }
         // Spread over both nodes.
@@ -163,7 +173,11 @@ fn the_world_reaches_endpoints_of_other_nodes_masqueraded() {
                     let answer = ask(world, protocol, to)
                         .unwrap_or_else(|error| panic!("{mode}: world → {to} {protocol:?}: {error}"));
                     assert_eq!(answer.name, "b");
-                    assert_eq!(answer.client.ip(), fabric.node(0).at(family), "{mode}: masqueraded by the node it came by");
+                    assert_eq!(
+                        answer.client.ip(),
+                        fabric.node(0).at(family),
+                        "{mode}: masqueraded by the node it came by"
+                    );
                     assert!(MASQUERADE.contains(&answer.client.port()), "{}", answer.client);
                 }
                 exchange(world, to, 4 << 20).unwrap_or_else(|error| panic!("{mode}: world → {to}: {error}"));
@@ -175,9 +189,18 @@ fn the_world_reaches_endpoints_of_other_nodes_masqueraded() {
             // Where the endpoint is.
             request(world, at_node(fabric, 1, family), &Protocol::USUAL, "b", fabric.node(1).at(family));
             // Pods and nodes at another node's NodePort.
-            request(fabric.pod(1), at_node(fabric, 0, family), &Protocol::USUAL, "b", fabric.node(0).at(family));
+            request(
+                fabric.pod(1),
+                at_node(fabric, 0, family),
+                &Protocol::USUAL,
+                "b",
+                fabric.node(0).at(family),
+            );
             assert_eq!(ask(fabric.pod(0), Protocol::Tcp, at_node(fabric, 1, family)).unwrap().name, "b");
-            assert_eq!(ask(&fabric.node(1).host, Protocol::Tcp, at_node(fabric, 0, family)).unwrap().name, "b");
+            let other = ask(&fabric.node(1).host, Protocol::Tcp, at_node(fabric, 0, family));
+            let other = other
+                .unwrap_or_else(|error| panic!("{mode} {family:?}: a node at another's NodePort: {error}"));
+            assert_eq!(other.name, "b");
         }
         scene.fabric.stop();
     }
@@ -232,7 +255,8 @@ fn affinity_holds_over_nodes_and_pods_that_are_their_own_endpoint_reach_themselv
         for family in Family::BOTH {
             for to in [at_service(family), at_node(fabric, 0, family), at_node(fabric, 1, family)] {
                 for protocol in Protocol::USUAL {
-                    let answer = ask(pod, protocol, to).unwrap_or_else(|error| panic!("{} → {to}: {error}", pod.name));
+                    let answer =
+                        ask(pod, protocol, to).unwrap_or_else(|error| panic!("{} → {to}: {error}", pod.name));
                     assert_eq!(answer.name, pod.name);
                 }
             }
@@ -271,7 +295,13 @@ fn the_node_itself_probes_its_pods_and_the_world_reaches_its_own_servers() {
     let _world = Echo::start(world, TARGET);
     for family in Family::BOTH {
         for pod in [0, 2] {
-            request(&node.host, fabric.pod(pod).at(family, TARGET), &Protocol::USUAL, &fabric.pod(pod).name, node.at(family));
+            request(
+                &node.host,
+                fabric.pod(pod).at(family, TARGET),
+                &Protocol::USUAL,
+                &fabric.pod(pod).name,
+                node.at(family),
+            );
         }
         // What nobody claimed goes to the kernel as before.
         request(world, node.host.at(family, TARGET), &Protocol::ALL, &node.name, world.address(family));

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Attached, Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, Session, ask, exchange, ping, request,
-    serve_sctp,
+    Attached, Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, Session, ask,
+    exchange, ping, request, serve_sctp,
 };
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -57,7 +57,8 @@ fn not_a_packet_of_the_hosts_is_lost_while_the_daemon_starts_stops_and_is_killed
         millrace_tests::eventually("pods reach the world again", Duration::from_secs(10), || {
             ping(pod, &world.address(Family::V4).to_string(), 56)
         });
-        exchange(pod, world.at(Family::V6, SSH), 1 << 20).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        exchange(pod, world.at(Family::V6, SSH), 1 << 20)
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
         // An orderly end, and a new start.
         fabric.node_mut(0).daemon_mut().end();
         std::thread::sleep(Duration::from_millis(100));
@@ -73,7 +74,8 @@ fn the_hosts_own_ports_and_connections_stay_the_hosts() {
     let mut fabric = Fabric::start(&Plan::bridge(&[Role::Millrace]));
     fabric.add_pod(0, Kind::Tap);
     let (host, world, pod) = (&fabric.node(0).host, fabric.world(), fabric.pod(0));
-    let _servers = [Echo::start(host, SSH), Echo::start(host, 6443), Echo::start(world, PORT), Echo::start(pod, PORT)];
+    let _servers =
+        [Echo::start(host, SSH), Echo::start(host, 6443), Echo::start(world, PORT), Echo::start(pod, PORT)];
     let _sctp = [serve_sctp(host, 3868), serve_sctp(world, PORT)];
     let range = host.netns().must(&["sysctl", "-n", "net.ipv4.ip_local_reserved_ports"]);
     assert_eq!(range.trim(), "49152-65535", "the host's programs do not get these");
@@ -101,7 +103,8 @@ fn the_hosts_own_ports_and_connections_stay_the_hosts() {
     }
     // What the kernel has refused or never heard of, it still does.
     let to = SocketAddr::new(host.address(Family::V4), 81);
-    let refused = world.netns().within(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)).unwrap_err());
+    let refused =
+        world.netns().within(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)).unwrap_err());
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let silent = host.netns().within(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
     silent.set_read_timeout(Some(Duration::from_secs(1))).unwrap();

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Conversation, Echo, Fabric, Family, Kind, Plan, Protocol, Role, assert_mtu, datagram, everything, exchange,
-    hops, request, serve_sctp,
+    Capture, Conversation, Echo, Fabric, Family, Kind, Plan, Protocol, Role, assert_mtu, datagram,
+    everything, exchange, hops, request, serve_sctp,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -28,7 +28,8 @@ fn source_ports(lines: &[String]) -> BTreeSet<u16> {
 
 #[test]
 fn pods_reach_each_other_through_a_tunnel_on_one_bridge() {
-    let mut fabric = Fabric::start_with(&Plan::bridge(&TWO), |_, config| config["routing"] = json!({"mode": "vxlan"}));
+    let mut fabric =
+        Fabric::start_with(&Plan::bridge(&TWO), |_, config| config["routing"] = json!({"mode": "vxlan"}));
     let (a, b) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::AfXdp));
     let (a, b) = (fabric.pod(a), fabric.pod(b));
     let _servers = served(&fabric);
@@ -108,10 +109,12 @@ fn another_vni_port_and_checksum_are_used_where_configured() {
 #[test]
 fn nodes_and_remote_pods_reach_each_other_in_every_mode() {
     for mode in ["native", "vxlan"] {
-        let mut fabric = Fabric::start_with(&Plan::bridge(&TWO), |_, config| config["routing"] = json!({"mode": mode}));
+        let mut fabric =
+            Fabric::start_with(&Plan::bridge(&TWO), |_, config| config["routing"] = json!({"mode": mode}));
         let pod = fabric.add_pod(1, Kind::Tap);
         let (host, pod) = (&fabric.node(0).host, fabric.pod(pod));
-        let _servers: Vec<_> = [host, pod].map(|place| (Echo::start(place, PORT), serve_sctp(place, PORT))).into();
+        let _servers: Vec<_> =
+            [host, pod].map(|place| (Echo::start(place, PORT), serve_sctp(place, PORT))).into();
         for family in Family::BOTH {
             for (from, to) in [(host, pod), (pod, host)] {
                 request(from, to.at(family, PORT), &Protocol::ALL, &to.name, from.address(family));

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Conversation, Echo, Fabric, Family, Kind, Plan, Pod, Protocol, Role, ask, assert_refused, datagram, exchange,
-    ping, request, serve_sctp,
+    Capture, Conversation, Echo, Fabric, Family, Kind, Plan, Pod, Protocol, Role, ask, assert_refused,
+    datagram, exchange, ping, request, serve_sctp,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -33,8 +33,9 @@ fn pods_reach_the_world_by_every_protocol_as_their_node() {
             for family in Family::BOTH {
                 let node = fabric.home(at).at(family);
                 for protocol in Protocol::ALL {
-                    let answer = ask(pod, protocol, world.at(family, PORT))
-                        .unwrap_or_else(|error| panic!("{} → world, {protocol:?} {family:?}: {error}", pod.name));
+                    let answer = ask(pod, protocol, world.at(family, PORT)).unwrap_or_else(|error| {
+                        panic!("{} → world, {protocol:?} {family:?}: {error}", pod.name)
+                    });
                     assert_eq!((answer.name.as_str(), answer.client.ip()), ("world", node), "{protocol:?}");
                     assert!(MASQUERADE.contains(&answer.client.port()), "{}", answer.client);
                 }
@@ -45,7 +46,11 @@ fn pods_reach_the_world_by_every_protocol_as_their_node() {
                     assert!(found.is_some(), "{} → world {family:?}: {length} bytes", pod.name);
                 }
                 for size in [56, 1400, 4000] {
-                    assert!(ping(pod, &world.address(family).to_string(), size), "{} {family:?} {size}", pod.name);
+                    assert!(
+                        ping(pod, &world.address(family).to_string(), size),
+                        "{} {family:?} {size}",
+                        pod.name
+                    );
                 }
             }
         }
@@ -112,7 +117,9 @@ fn errors_of_the_world_find_the_pod() {
 #[test]
 fn exceptions_and_other_sources_keep_their_addresses() {
     let range = ["198.51.100.0/24", "2001:db8:ffff::/64"];
-    for masquerade in [json!({"exceptions": range}), json!({"outgoing": false}), json!({"sources": ["10.99.0.0/16"]})] {
+    for masquerade in
+        [json!({"exceptions": range}), json!({"outgoing": false}), json!({"sources": ["10.99.0.0/16"]})]
+    {
         let fabric = started(|_, config| config["masquerade"] = masquerade.clone());
         fabric.route_pods();
         let world = fabric.world();

@@ -13,7 +13,8 @@ mod table;
 mod trace;
 
 pub use arguments::{
-    Arguments, Command, FlowArguments, ListCommand, Output, PortArguments, PortCommand, ServiceCommand, TraceArguments,
+    Arguments, Command, FlowArguments, ListCommand, Output, PortArguments, PortCommand, ServiceCommand,
+    TraceArguments,
 };
 pub use service_name::{NotAService, ServiceName};
 

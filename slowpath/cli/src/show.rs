@@ -2,8 +2,8 @@
 
 use crate::table::Table;
 use millrace_api::{
-    DropList, FlowList, LinkState, NextHop, ObjectErrorList, PeerList, PortList, RouteList, ServiceList, Status, Tables, WhenEmpty,
-    WorkerList,
+    DropList, FlowList, LinkState, NextHop, ObjectErrorList, PeerList, PortList, RouteList, ServiceList,
+    Status, Tables, WhenEmpty, WorkerList,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -31,7 +31,7 @@ pub use object::{
     Transport,
 };
 pub use port::PortSpec;
-pub use routing::{NodeRouting, OutgoingConfig, OuterChecksum, RoutingConfig, RoutingMode, tunnel_overhead};
+pub use routing::{NodeRouting, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode, tunnel_overhead};
 pub use view::{
     EndpointView, ExcludedService, Exclusion, FrontendView, PoolView, ServicePortName, ServicePortView,
     ServiceView, SliceView, WhyNoEndpoints, WhyNot, WhyUnused,

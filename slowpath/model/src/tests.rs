@@ -6,6 +6,7 @@ mod frontends;
 mod health;
 mod host_ports;
 mod places;
+mod uplinks;
 mod views;
 
 use super::*;

@@ -75,7 +75,8 @@ pub struct PeerView {
 impl Underlay {
     /// The uplink on whose link an address is.
     pub(crate) fn on_link(&self, address: IpAddr) -> Option<&Uplink> {
-        let holds = |uplink: &&Uplink| uplink.is_up && uplink.addresses.iter().any(|net| net.contains(&address));
+        let holds =
+            |uplink: &&Uplink| uplink.is_up && uplink.addresses.iter().any(|net| net.contains(&address));
         self.uplinks.iter().find(holds)
     }
 
@@ -90,7 +91,11 @@ impl Underlay {
             return vec![(uplink, address)];
         }
         let alive = |route: &&UnderlayRoute| route.to.contains(&address) && !self.live_hops(route).is_empty();
-        let best = self.routes.iter().filter(alive).min_by_key(|route| (u8::MAX - route.to.prefix_len(), route.metric));
+        let best = self
+            .routes
+            .iter()
+            .filter(alive)
+            .min_by_key(|route| (u8::MAX - route.to.prefix_len(), route.metric));
         let hops = best.map(|route| self.live_hops(route)).unwrap_or_default();
         hops.into_iter().map(|(uplink, gateway)| (uplink, gateway.unwrap_or(address))).collect()
     }

@@ -70,8 +70,17 @@ impl Fabric {
         let world = Pod::elsewhere("world", plan::WORLD_ADDRESSES.map(parsed));
         connect_world(&netns, &world);
         let plan = plan.clone();
-        let mut fabric =
-            Fabric { pods: Vec::new(), homes: Vec::new(), nodes, world, netns, manifests, _room: room, plan, _alone: alone };
+        let mut fabric = Fabric {
+            pods: Vec::new(),
+            homes: Vec::new(),
+            nodes,
+            world,
+            netns,
+            manifests,
+            _room: room,
+            plan,
+            _alone: alone,
+        };
         for node in &mut fabric.nodes {
             if node.role() == Role::Millrace {
                 node.start(&fabric.plan, &fabric.manifests, &change);
@@ -284,7 +293,20 @@ fn fabric(plan: &Plan) -> Netns {
     node::forward(&netns);
     for subnet in 0..plan.subnets {
         let (bridge, mtu) = (format!("br{subnet}"), plan.mtu.to_string());
-        netns.must(&["ip", "link", "add", &bridge, "mtu", &mtu, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"]);
+        netns.must(&[
+            "ip",
+            "link",
+            "add",
+            &bridge,
+            "mtu",
+            &mtu,
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+            "mcast_snooping",
+            "0",
+        ]);
         netns.must(&["ip", "link", "set", &bridge, "up"]);
         for (at, address) in plan::host(subnet, plan::ROUTER).into_iter().enumerate() {
             netns.must(&["ip", "addr", "add", &format!("{address}/{}", plan::LENGTHS[at]), "dev", &bridge]);

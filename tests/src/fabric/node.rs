@@ -45,7 +45,8 @@ impl Node {
         let far = format!("n{}", self.number);
         let (mtu, queues) = (plan.mtu.to_string(), plan.queues.to_string());
         let queued = ["numtxqueues", &queues, "numrxqueues", &queues];
-        let add = [&["ip", "link", "add", &far, "mtu", &mtu], &queued[..], &["type", "veth", "peer", NIC]].concat();
+        let add =
+            [&["ip", "link", "add", &far, "mtu", &mtu], &queued[..], &["type", "veth", "peer", NIC]].concat();
         fabric.must(&[&add[..], &["mtu", &mtu], &queued[..], &["netns", self.netns.name()]].concat());
         let bridge = format!("br{}", plan.subnet(self.number - 1));
         fabric.must(&["ip", "link", "set", &far, "master", &bridge, "up"]);
@@ -80,8 +81,12 @@ impl Node {
             manifests: Manifests::new(manifests.directory().to_path_buf()),
         };
         let vhost_user = seat.room.path().join("pods");
-        let ranges: Vec<&str> =
-            Family::BOTH.iter().zip(plan::POD_RANGES).filter(|(family, _)| plan.has(**family)).map(|(_, range)| range).collect();
+        let ranges: Vec<&str> = Family::BOTH
+            .iter()
+            .zip(plan::POD_RANGES)
+            .filter(|(family, _)| plan.has(**family))
+            .map(|(_, range)| range)
+            .collect();
         let mut daemon = Daemon::spawn_at(seat, |config| {
             config["cluster"]["podCIDRs"] = json!(ranges);
             config["uplinks"] = json!([{"interface": NIC, "queues": plan.queues}]);
@@ -163,18 +168,41 @@ impl Node {
         let family = plan.families[0];
         if !self.netns.interfaces().iter().any(|name| name == VXLAN) {
             let own = self.at(family);
-            let device = ["ip", "link", "add", VXLAN, "address", &plan::vtep_mac(own), "type", "vxlan", "id", "77"];
+            let device =
+                ["ip", "link", "add", VXLAN, "address", &plan::vtep_mac(own), "type", "vxlan", "id", "77"];
             let local = own.to_string();
-            self.netns.must(&[&device[..], &["dstport", "4789", "nolearning", "local", &local, "dev", NIC]].concat());
+            self.netns.must(
+                &[&device[..], &["dstport", "4789", "nolearning", "local", &local, "dev", NIC]].concat(),
+            );
             self.netns.must(&["ip", "link", "set", VXLAN, "up"]);
         }
         let mac = plan::vtep_mac(other.at(family));
-        self.netns.must(&["bridge", "fdb", "append", &mac, "dev", VXLAN, "dst", &other.at(family).to_string()]);
+        self.netns.must(&[
+            "bridge",
+            "fdb",
+            "append",
+            &mac,
+            "dev",
+            VXLAN,
+            "dst",
+            &other.at(family).to_string(),
+        ]);
         let inside = plan::in_ranges(other.number, 0);
         for (at, range) in plan::ranges(other.number).iter().enumerate() {
             if plan.has(Family::BOTH[at]) {
                 let hop = inside[at].to_string();
-                self.netns.must(&["ip", "neigh", "replace", &hop, "lladdr", &mac, "dev", VXLAN, "nud", "permanent"]);
+                self.netns.must(&[
+                    "ip",
+                    "neigh",
+                    "replace",
+                    &hop,
+                    "lladdr",
+                    &mac,
+                    "dev",
+                    VXLAN,
+                    "nud",
+                    "permanent",
+                ]);
                 self.netns.must(&["ip", "route", "replace", range, "via", &hop, "dev", VXLAN, "onlink"]);
             }
         }
@@ -184,7 +212,10 @@ impl Node {
     pub(super) fn attach(&self, pod: &Pod, mtu: u16) {
         let (near, mtu) = (format!("p-{}", pod.name), mtu.to_string());
         let (namespace, netns) = (pod.netns().name(), &self.netns);
-        netns.must(&["ip", "link", "add", &near, "mtu", &mtu, "type", "veth", "peer", "eth0", "mtu", &mtu, "netns", namespace]);
+        netns.must(&[
+            "ip", "link", "add", &near, "mtu", &mtu, "type", "veth", "peer", "eth0", "mtu", &mtu, "netns",
+            namespace,
+        ]);
         netns.must(&["ip", "link", "set", &near, "up"]);
         pod.netns().must(&["ip", "link", "set", "eth0", "up"]);
         for (at, gateway) in GATEWAYS.iter().enumerate() {

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Payloads of UDP datagrams around each edge: MTU 1450 and 1430 behind VXLAN over IPv4 and IPv6, 1500 without, for both
 /// families, and what has to be cut.
 pub const EDGES: [usize; 24] = [
-    0, 1, 1252, 1381, 1382, 1383, 1399, 1400, 1401, 1402, 1403, 1421, 1422, 1423, 1449, 1450, 1451, 1452, 1453, 1471, 1472,
-    1473, 4000, 20_000,
+    0, 1, 1252, 1381, 1382, 1383, 1399, 1400, 1401, 1402, 1403, 1421, 1422, 1423, 1449, 1450, 1451, 1452,
+    1453, 1471, 1472, 1473, 4000, 20_000,
 ];
 
 /// A request and its answer by each protocol; the server sees the client at `seen`.
@@ -17,7 +17,12 @@ pub fn request(from: &Pod, to: SocketAddr, protocols: &[Protocol], name: &str, s
     for protocol in protocols {
         let answer = ask(from, *protocol, to)
             .unwrap_or_else(|error| panic!("{} → {name} at {to}, {protocol:?}: {error}", from.name));
-        assert_eq!((answer.name.as_str(), answer.client.ip()), (name, seen), "{} → {to}, {protocol:?}", from.name);
+        assert_eq!(
+            (answer.name.as_str(), answer.client.ip()),
+            (name, seen),
+            "{} → {to}, {protocol:?}",
+            from.name
+        );
     }
 }
 
@@ -26,7 +31,8 @@ pub fn request(from: &Pod, to: SocketAddr, protocols: &[Protocol], name: &str, s
 pub fn everything(from: &Pod, to: &Pod, family: Family, port: u16) {
     let at = to.at(family, port);
     request(from, at, &Protocol::ALL, &to.name, from.address(family));
-    exchange(from, at, 4 << 20).unwrap_or_else(|error| panic!("{} → {} {at}, TCP: {error}", from.name, to.name));
+    exchange(from, at, 4 << 20)
+        .unwrap_or_else(|error| panic!("{} → {} {at}, TCP: {error}", from.name, to.name));
     sizes(from, to, family, port);
 }
 
@@ -41,7 +47,12 @@ pub fn sizes(from: &Pod, to: &Pod, family: Family, port: u16) {
     for size in ["56", "1372", "1402", "1403", "1472", "4000"] {
         let ping = ["ping", "-n", "-c2", "-i0.01", "-W2", "-s", size, &at.ip().to_string()];
         let output = from.netns().run(&ping);
-        assert!(output.stdout.contains(" bytes from "), "ping {} → {at}, {size} bytes: {}", from.name, output.stdout);
+        assert!(
+            output.stdout.contains(" bytes from "),
+            "ping {} → {at}, {size} bytes: {}",
+            from.name,
+            output.stdout
+        );
         assert!(!output.stdout.contains("wrong data byte"), "{}", output.stdout);
     }
 }

@@ -1,6 +1,6 @@
 //! The host's own leg: routes that lead the host to pods and services, and what they need.
 //!
-//! The interface itself has no address: the host's addresses stay where they are, and the routes name the one to send from.
+//! The interface itself has no address of the host's: these stay where they are, and the routes name the one to send from.
 //! The gateway's MAC address is told the kernel beforehand, so nobody asks for it. All routes have a protocol number of
 //! our own, by which they are known again; with the interface they go.
 
@@ -92,6 +92,9 @@ impl fmt::Display for Obstacle {
         )
     }
 }
+
+/// What an interface has for an address that must have one, and valid on it alone.
+const DETOURS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 77);
 
 /// The host's own addresses that are valid everywhere; of each family that first which it sends from by default.
 pub fn host_addresses() -> Result<Vec<IpAddr>, LinkError> {
@@ -218,13 +221,27 @@ async fn prepare_family(
     match source {
         IpAddr::V6(_) if wanted.nic_mtu.is_none() => ipv6_options(name)?,
         IpAddr::V6(_) => {}
-        IpAddr::V4(_) => accept_detours(name)?,
+        IpAddr::V4(_) => {
+            accept_detours(name)?;
+            if wanted.nic_mtu.is_none() {
+                give_address(handle, name, index).await?;
+            }
+        }
     }
     let gateway = wanted.gateway(source.is_ipv4());
     let neighbour =
         handle.neighbours().add(index, gateway).link_layer_address(&wanted.gateway_mac.0).replace();
     let value = format!("{gateway} at {}", wanted.gateway_mac);
     neighbour.execute().await.map_err(|error| LinkError::netlink(name, Step::Neighbour, value, &error))
+}
+
+/// An address that nobody sends to or from. On an interface without any the kernel accepts no detours, however loose its
+/// `rp_filter` (`no_addr` in `__fib_validate_source`, net/ipv4/fib_frontend.c).
+async fn give_address(handle: &Handle, name: &str, index: u32) -> Result<(), LinkError> {
+    let mut request = handle.address().add(index, IpAddr::V4(DETOURS), 32).replace();
+    request.message_mut().header.scope = AddressScope::Link;
+    let value = format!("{DETOURS}/32");
+    request.execute().await.map_err(|error| LinkError::netlink(name, Step::Address, value, &error))
 }
 
 async fn all_routes(handle: &Handle, name: &str, is_v4: bool) -> Result<Vec<RouteMessage>, LinkError> {

@@ -33,7 +33,8 @@ impl<F: Frame> Control<F> {
 
 /// Puts the configured routes before the kernel's, as far as their routers are on an uplink's link.
 pub(super) fn add_configured(underlay: &mut Underlay, configured: &[StaticRoute]) {
-    let on_link = |uplink: &&Uplink, gateway: &IpAddr| uplink.addresses.iter().any(|net| net.contains(gateway));
+    let on_link =
+        |uplink: &&Uplink, gateway: &IpAddr| uplink.addresses.iter().any(|net| net.contains(gateway));
     let hop = |gateway: &IpAddr| {
         let port = underlay.uplinks.iter().find(|uplink| on_link(uplink, gateway))?.port;
         Some(Hop { port, gateway: Some(*gateway) })

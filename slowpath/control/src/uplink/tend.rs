@@ -2,10 +2,10 @@
 //! them.
 
 use super::asked::{Asked, Place};
+use super::chosen::add_configured;
 use super::kernel::{Interface, View};
 use super::steering::{ClaimInput, Steering};
 use super::takeover::Nic;
-use super::chosen::add_configured;
 use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};

@@ -8,7 +8,7 @@ use crate::underlay::{PeerView, Underlay};
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{
-    Adjacency, AdjacencyId, AddressSet, GroupId, Outgoing, Route, Tunnel, TunnelId, Vtep,
+    AddressSet, Adjacency, AdjacencyId, GroupId, Outgoing, Route, Tunnel, TunnelId, Vtep,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -75,7 +75,9 @@ impl Model {
         let Plan { targets, peers, wanted } = self.plan_ways();
         self.compile_tunnel_end(&peers);
         let before = std::mem::replace(&mut self.fib.targets, targets);
-        touched.extend(before.iter().filter(|(to, way)| self.fib.targets.get(to) != Some(way)).map(|(to, _)| *to));
+        touched.extend(
+            before.iter().filter(|(to, way)| self.fib.targets.get(to) != Some(way)).map(|(to, _)| *to),
+        );
         touched.extend(self.fib.targets.keys().filter(|to| !before.contains_key(to)));
         (self.fib.peers, self.fib.wanted) = (peers, wanted);
         let mut used = BTreeSet::new();

@@ -169,7 +169,11 @@ impl Model {
 
     /// Whether anything changed since the last compilation that tables may depend on.
     pub fn has_changes(&self) -> bool {
-        self.has_moved() || self.fib.dirty || self.nodes.peers_changed || !self.services.dirty.is_empty() || !self.addresses.dirty.is_empty()
+        self.has_moved()
+            || self.fib.dirty
+            || self.nodes.peers_changed
+            || !self.services.dirty.is_empty()
+            || !self.addresses.dirty.is_empty()
     }
 
     /// The tables for what is known now. The cost is that of what changed since the last time; the rest is shared

@@ -92,12 +92,9 @@ impl Model {
         };
         let mut uplinks = self.underlay.uplinks.iter();
         match uplinks.clone().find(|uplink| uplink.port == spec.id) {
-            Some(uplink) => PortInfo {
-                mac: MacAddr::default(),
-                own_mac: uplink.mac,
-                companion: uplink.companion,
-                ..info
-            },
+            Some(uplink) => {
+                PortInfo { mac: MacAddr::default(), own_mac: uplink.mac, companion: uplink.companion, ..info }
+            }
             None => {
                 let spoken_for = uplinks.find(|uplink| uplink.companion == Some(spec.id));
                 PortInfo { companion: spoken_for.map(|uplink| uplink.port), ..info }

@@ -115,9 +115,10 @@ impl Model {
                 plan.targets.insert(net.trunc(), Target::OnLink(uplink.port));
             }
         }
-        for (&(port, address), _) in &self.underlay.neighbours {
+        for &(port, address) in self.underlay.neighbours.keys() {
             let is_here = self.underlay.on_link(address).is_some_and(|uplink| uplink.port == port);
-            if let Some(uplink) = self.underlay.uplink(port).filter(|_| is_here && is_routed(address.into())) {
+            if let Some(uplink) = self.underlay.uplink(port).filter(|_| is_here && is_routed(address.into()))
+            {
                 plan.targets.insert(address.into(), Target::Ways(self.ways(&[(uplink, address)])));
             }
         }
@@ -190,9 +191,17 @@ impl Model {
         }
     }
 
-    fn lead(&self, peer: &mut PeerView, hops: &[(&Uplink, IpAddr)], ways: &[Way], to: IpNet, plan: &mut Plan) {
+    fn lead(
+        &self,
+        peer: &mut PeerView,
+        hops: &[(&Uplink, IpAddr)],
+        ways: &[Way],
+        to: IpNet,
+        plan: &mut Plan,
+    ) {
         plan.want(hops);
-        let known = hops.iter().filter(|(uplink, address)| self.underlay.neighbour(uplink.port, *address).is_some());
+        let known =
+            hops.iter().filter(|(uplink, address)| self.underlay.neighbour(uplink.port, *address).is_some());
         peer.hops.extend(known.map(|(uplink, address)| (uplink.port, *address)));
         peer.hops.sort_unstable();
         peer.hops.dedup();

@@ -51,7 +51,11 @@ fn routing(annotations: &BTreeMap<String, String>) -> Result<NodeRouting, FieldE
     };
     let mac = |text: &String| match text.parse::<MacAddr>() {
         Ok(mac) if mac.0[0] & 1 == 0 && mac != MacAddr::default() => Ok(mac),
-        _ => Err(field::wrong(field(VTEP_MAC), text, "the MAC address of one station, as in 02:56:c0:00:02:01")),
+        _ => Err(field::wrong(
+            field(VTEP_MAC),
+            text,
+            "the MAC address of one station, as in 02:56:c0:00:02:01",
+        )),
     };
     Ok(NodeRouting { mode, vtep_mac: annotations.get(VTEP_MAC).map(mac).transpose()? })
 }
