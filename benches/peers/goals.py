@@ -93,6 +93,16 @@ def kernel_rows(report):
                    value and value <= 1)
 
 
+def node_rows(report):
+    """Node to node: what is encapsulated beside the kernel's VXLAN, what is not beside its routing."""
+    ratios = report["ratios"] if report else {}
+    for pair in ("millrace-native / kernel-routing", "millrace-vxlan / kernel-vxlan"):
+        found = ratios.get(pair, {})
+        for field, what, goal in (("mpps", "packets a second", 2), ("gbit", "iperf3 TCP", 1)):
+            value = found.get(field)
+            yield f"node to node, {what}, {pair}", f"≥ {goal}×", value and f"{value:.2f}×", value and value >= goal
+
+
 NOT_MEASURED = (
     ("new flows through vhost ports", "≥ 1.5 M/s"),
     ("AF_XDP veth to veth beside testpmd with net_af_xdp", "≥ 1.0×"),
@@ -105,7 +115,8 @@ def main():
     directory = Path(sys.argv[1])
     rows = [*vhost_rows(load(directory, "vhost.json")), *memory_rows(load_lines(directory, "memory.jsonl")),
             *worker_rows(load_lines(directory, "workers.jsonl")),
-            *cluster_rows(load_lines(directory, "cluster.jsonl")), *kernel_rows(load(directory, "kernel-pods.json"))]
+            *cluster_rows(load_lines(directory, "cluster.jsonl")), *kernel_rows(load(directory, "kernel-pods.json")),
+            *node_rows(load(directory, "nodes.json"))]
     rows += [(what, goal, None, None) for what, goal in NOT_MEASURED]
     print("| what | goal | measured | |\n|---|---|---|---|")
     for what, goal, shown, reached in rows:

@@ -9,6 +9,7 @@ pub mod gso;
 mod interface;
 pub mod mbuf;
 pub mod mempool;
+pub mod schedule;
 pub mod tap;
 pub mod vhost;
 pub mod xdp;

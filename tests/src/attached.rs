@@ -31,14 +31,24 @@ impl Attached {
         kind: Kind,
         change: impl FnOnce(CniCall) -> CniCall,
     ) -> Self {
+        let mut attached = Self::add_idle(daemon, name, kind, change);
+        attached.carry();
+        attached
+    }
+
+    /// The same, but nobody is at the socket of a vhost-user pod yet.
+    pub fn add_idle(
+        daemon: &Daemon,
+        name: &str,
+        kind: Kind,
+        change: impl FnOnce(CniCall) -> CniCall,
+    ) -> Self {
         let netns = Netns::new(name);
         let call = change(CniCall::new(daemon, "ADD", &netns).with(json!({"port": kind.name()})));
         let result = call.must();
         let addresses = [address(&result, true), address(&result, false)];
         let mac = inside(&result)["mac"].as_str().expect("an interface has a MAC address");
-        let mut attached = Attached { pod: Pod::given(name, kind, netns, addresses, mac), result, call };
-        attached.carry();
-        attached
+        Attached { pod: Pod::given(name, kind, netns, addresses, mac), result, call }
     }
 
     /// Connects a vhost-user pod, or does it anew.

@@ -47,7 +47,8 @@ impl Guest {
             .args(["-object", "memory-backend-memfd,id=mem,size=192M,share=on"])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
             .arg("-chardev")
-            .arg(format!("socket,id=char0,path={}", socket.display()))
+            // It connects again when whoever listens was away.
+            .arg(format!("socket,id=char0,path={},reconnect=1", socket.display()))
             .args(["-netdev", "vhost-user,id=net0,chardev=char0", "-device", &device])
             .arg("-kernel")
             .arg(images.join("vmlinuz"))

@@ -16,6 +16,7 @@ mod daemon;
 mod fabric;
 mod guest;
 mod http;
+mod judge;
 mod load;
 mod manifest;
 mod netns;
@@ -39,6 +40,7 @@ pub use fabric::{
 };
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
+pub use judge::{Judge, Verdict};
 pub use load::Load;
 pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};
 pub use netns::Netns;

@@ -117,6 +117,15 @@ impl Pod {
         Pod { mac: mac.to_owned(), ..Self::in_netns(name, kind, 0, Place::Pod, addresses, netns) }
     }
 
+    /// A pod whose application listens at a vhost-user socket, to which the daemon connects.
+    pub fn listening(name: &str, socket: &Path, mac: &str, addresses: [&str; 2]) -> Self {
+        let addresses = addresses.map(|address| address.parse().expect("an address"));
+        let mut pod = Self::given(name, Kind::Vhost, Netns::new(name), addresses, mac);
+        pod.carrier = Some(Testpmd::listening_carrier(&pod.netns, socket, mac));
+        pod.configure_tap();
+        pod
+    }
+
     /// The daemon's own namespace, which has its leg already.
     pub(crate) fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
         Self::host_called(HOST_LEG, netns, addresses)
@@ -216,6 +225,8 @@ impl Pod {
 
     /// Connects to a vhost-user socket.
     pub(crate) fn carry(&mut self, socket: &Path) {
+        // The former one's TAP has the name.
+        self.carrier = None;
         self.carrier = Some(Testpmd::carrier(&self.netns, socket, &self.mac));
         self.configure_tap();
     }

@@ -20,10 +20,16 @@ pub struct Testpmd {
 impl Testpmd {
     /// Moves frames between a vhost-user socket and a TAP `eth0` in `netns`, so that a kernel stack is behind it.
     pub fn carrier(netns: &Netns, socket: &Path, mac: &str) -> Self {
-        let vdevs = [
-            format!("net_virtio_user0,path={},mac={mac},queues=1", socket.display()),
-            "net_tap0,iface=eth0".to_owned(),
-        ];
+        Self::carry(netns, &format!("net_virtio_user0,path={},mac={mac},queues=1", socket.display()))
+    }
+
+    /// The same, and the socket is its own.
+    pub fn listening_carrier(netns: &Netns, socket: &Path, mac: &str) -> Self {
+        Self::carry(netns, &format!("net_virtio_user0,path={},mac={mac},queues=1,server=1", socket.display()))
+    }
+
+    fn carry(netns: &Netns, device: &str) -> Self {
+        let vdevs = [device.to_owned(), "net_tap0,iface=eth0".to_owned()];
         let testpmd = Testpmd::start(netns, &vdevs, &["--forward-mode=io", "--port-topology=paired"]);
         let begin = Instant::now();
         while !netns.interfaces().iter().any(|name| name == "eth0") {

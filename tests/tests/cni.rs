@@ -252,6 +252,42 @@ fn a_daemon_that_is_killed_in_the_middle_makes_all_or_nothing() {
 }
 
 #[test]
+fn deletions_that_meet_the_end_of_the_namespace_or_of_the_daemon_leave_nothing() {
+    let mut network = started();
+    let pods = pods(3);
+    let before = State::of(&network, &pods);
+    for kind in KINDS {
+        for delay in [0, 2, 5, 10, 20] {
+            let gone = Netns::new("gone");
+            let call = |verb| CniCall::new(network.daemon(), verb, &gone).with(json!({"port": kind}));
+            let (add, delete) = (call("ADD"), call("DEL"));
+            add.must();
+            let plugin = delete.start();
+            thread::sleep(Duration::from_millis(delay));
+            drop(gone);
+            let _ = plugin.wait();
+            delete.must();
+            assert_as_before(&network, &pods, &before);
+        }
+    }
+    for delay in [0, 2, 5, 10, 20] {
+        let call = |network: &Network, verb, at: usize| {
+            CniCall::new(network.daemon(), verb, &pods[at]).with(json!({"port": KINDS[at]}))
+        };
+        (0..pods.len()).for_each(|at| drop(call(&network, "ADD", at).must()));
+        let plugins: Vec<_> = (0..pods.len()).map(|at| call(&network, "DEL", at).start()).collect();
+        thread::sleep(Duration::from_millis(delay));
+        network.daemon_mut().end();
+        for plugin in plugins {
+            plugin.wait().unwrap();
+        }
+        network.daemon_mut().restart();
+        assert_as_before(&network, &pods, &before);
+    }
+    network.stop();
+}
+
+#[test]
 fn a_daemon_that_is_ended_and_started_finds_its_containers_as_they_were() {
     let mut network = started();
     let pods = pods(5);
@@ -491,6 +527,11 @@ fn what_cannot_be_added_leaves_nothing() {
     }
     for netns in ["/run/netns/no-such-namespace", "/etc/passwd", "/proc/self/ns/mnt"] {
         add().variable("CNI_NETNS", netns).run().expect_err(netns);
+    }
+    let own = format!("/run/netns/{}", daemon.netns().name());
+    for kind in KINDS {
+        let error = add().with(json!({"port": kind})).variable("CNI_NETNS", &own).run().expect_err(&own);
+        assert!(error.text.contains("the daemon's own network namespace"), "{error:?}");
     }
     assert_as_before(&network, &pods, &before);
     // An interface of somebody else's stays as it is.

@@ -128,7 +128,7 @@ fn the_kernel_has_its_nic_back_as_it_was_however_the_daemon_ends() {
         }
         eventually("the NIC has its addresses back", SOON, || {
             let shown = addresses(fabric.node(0).netns());
-            shown.contains(&format!("192.0.2.1/24")) && shown.contains(&format!("dev {NIC}"))
+            shown.contains("192.0.2.1/24") && shown.contains(&format!("dev {NIC}"))
         });
         let shown = addresses(fabric.node(0).netns());
         assert!(

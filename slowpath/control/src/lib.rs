@@ -26,13 +26,15 @@ mod tests;
 pub mod uplink;
 mod worker;
 
-pub use attachment::{AttachError, Attachments, Family, IpamError, Lasting, StoreError};
+pub use attachment::{
+    AttachError, Attachments, Departure, Family, IpamError, Lasting, Leaving, Left, StoreError,
+};
 pub use clock::now;
 pub use control::{Control, Parts};
 pub use driver::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
 pub use histogram::Histogram;
 pub use host_stack::{HostStack, KernelStack};
-pub use plumbing::{KernelPlumbing, Plumbing, Site};
+pub use plumbing::{KernelPlumbing, Plumbing, Site, Undoing};
 pub use port::{PortError, Step};
 pub use progress::{Progress, ProxyHealth};
 pub use read::{TraceError, WorkerReading};

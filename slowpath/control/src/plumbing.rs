@@ -27,6 +27,12 @@ pub trait Plumbing: Send {
     /// Removes all that was made. To be repeated without harm.
     fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal>;
 
+    /// As [`undo`](Plumbing::undo), to be done by any thread; nothing where only this one can.
+    fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
+        let _ = site;
+        None
+    }
+
     /// Refuses if the pod's side is not as it was made, with these routes.
     fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal>;
 
@@ -35,7 +41,15 @@ pub trait Plumbing: Send {
 
     /// Moves to the host's leg what was given to a NIC after it was taken.
     fn follow_nic(&mut self, nic: &Nic) -> Result<(), Refusal>;
+
+    /// Whether the file stands for the network namespace that this process is in.
+    fn is_own_namespace(&self, file: &Path) -> bool {
+        link::is_own_namespace(file)
+    }
 }
+
+/// Removes the host's side of one port.
+pub type Undoing = Box<dyn FnOnce() -> Result<(), Refusal> + Send>;
 
 /// A port's place on the host.
 #[derive(Clone, Copy, Debug)]
@@ -236,11 +250,8 @@ impl Plumbing for KernelPlumbing {
                 remove_veth(&host_end)?;
                 self.record.remove(&Leftover::Veth(host_end.to_string()))?;
             }
-            // With its namespace it is gone already.
-            Attachment::Tap { netns: Some(netns), interface }
-                if site.lasting.is_some() && link::is_namespace(&netns.path()) =>
-            {
-                remove_tap(&Namespace::open(netns)?, interface, site.config.name.as_str())?;
+            Attachment::Tap { netns: Some(netns), interface } if site.lasting.is_some() => {
+                remove_tap_of(netns, interface, site.config.name.as_str())?;
             }
             Attachment::VhostUser { socket, mode: VhostMode::Server } => {
                 remove_stale_socket(socket)?;
@@ -257,6 +268,22 @@ impl Plumbing for KernelPlumbing {
             _ => {}
         }
         Ok(())
+    }
+
+    fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
+        let lasting = site.lasting?;
+        match &site.config.attachment {
+            Attachment::AfXdp { netns: Some(_), .. } => {
+                let host_end = lasting.host_end.clone();
+                Some(Box::new(move || Ok(remove_veth(&host_end)?)))
+            }
+            Attachment::Tap { netns: Some(netns), interface } => {
+                let (netns, interface) = (netns.clone(), interface.clone());
+                let owner = site.config.name.clone();
+                Some(Box::new(move || remove_tap_of(&netns, &interface, owner.as_str())))
+            }
+            _ => None,
+        }
     }
 
     fn check(&mut self, site: &Site<'_>, routes: &[Route]) -> Result<(), Refusal> {
@@ -279,6 +306,14 @@ impl Plumbing for KernelPlumbing {
 
     fn follow_nic(&mut self, nic: &Nic) -> Result<(), Refusal> {
         Ok(self.takeover.follow(nic)?)
+    }
+}
+
+/// Removes a TAP of a pod. With its namespace it is gone already.
+fn remove_tap_of(netns: &Netns, interface: &InterfaceName, owner: &str) -> Result<(), Refusal> {
+    match link::is_namespace(&netns.path()) {
+        true => Ok(remove_tap(&Namespace::open(netns)?, interface, owner)?),
+        false => Ok(()),
     }
 }
 

@@ -62,7 +62,10 @@ impl Driver<Mbuf> for Drivers {
                     VhostMode::Server => Role::Server,
                     VhostMode::Client => Role::Client,
                 };
-                let config = VhostConfig { role, queues, ..VhostConfig::new(socket.clone()) };
+                // A guest that outlives this process brings its rings to the next one. How far they are used is to be seen
+                // in split rings only: QEMU gives up packed ones whose backend went without a word.
+                let packed = request.place == Place::Here;
+                let config = VhostConfig { role, queues, packed, ..VhostConfig::new(socket.clone()) };
                 vhost::open(&config, pool, &request.counters, &self.domain)?
             }
             Attachment::Dpdk { devargs } => {

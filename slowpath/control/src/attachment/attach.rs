@@ -25,6 +25,9 @@ impl<F: Frame> Control<F> {
             return Err(AttachError::Starting);
         }
         self.do_queued_deletion(&request.id);
+        if self.attachments.leaving.contains(&request.id) {
+            return Err(AttachError::Leaving(request.id));
+        }
         if let Some(present) = self.attachments.entries.get(&request.id) {
             return match present.request == request {
                 true => Ok(present.attachment.clone()),
@@ -53,6 +56,9 @@ impl<F: Frame> Control<F> {
         let id = || request.id.clone();
         if !self.plumbing.has_namespace(&request.netns) {
             return Err(AttachError::Namespace { id: id(), netns: request.netns.display().to_string() });
+        }
+        if self.plumbing.is_own_namespace(&request.netns) {
+            return Err(AttachError::OwnNamespace { id: id(), netns: request.netns.display().to_string() });
         }
         if matches!(&request.addresses, AddressSource::Given { addresses } if addresses.is_empty()) {
             return Err(AttachError::NoAddress(id()));

@@ -1,26 +1,16 @@
 //! Removing what nobody wants any more.
 
 use crate::control::Control;
-use millrace_api::{AttachmentId, DELETIONS_DIRECTORY, GarbageList, GarbageRequest, QueuedDeletion};
+use millrace_api::{AttachmentId, DELETIONS_DIRECTORY, GarbageRequest, QueuedDeletion};
 use millrace_fastpath::port::Frame;
 use std::path::{Path, PathBuf};
 
 impl<F: Frame> Control<F> {
-    /// Removes all attachments of a network but those that are said to be valid. The rest is tried, whatever fails; then the
-    /// first failure is given.
-    pub fn collect_garbage(&mut self, request: &GarbageRequest) -> Result<GarbageList, super::AttachError> {
+    /// The attachments of a network that are not said to be valid.
+    pub fn garbage(&self, request: &GarbageRequest) -> Vec<AttachmentId> {
         let of_network =
             self.attachments.entries.iter().filter(|(_, stored)| stored.request.network == request.network);
-        let unwanted: Vec<AttachmentId> =
-            of_network.map(|(id, _)| id).filter(|id| !request.valid.contains(id)).cloned().collect();
-        let (mut removed, mut outcome) = (Vec::new(), Ok(()));
-        for id in unwanted {
-            match self.detach(&id) {
-                Ok(()) => removed.push(id),
-                Err(error) => outcome = outcome.and(Err(error)),
-            }
-        }
-        outcome.map(|()| GarbageList { removed })
+        of_network.map(|(id, _)| id).filter(|id| !request.valid.contains(id)).cloned().collect()
     }
 
     /// Does the deletions that could not be told to the daemon. Each stays until it is done.

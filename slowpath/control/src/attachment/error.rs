@@ -17,6 +17,9 @@ pub enum AttachError {
     /// There is one already, and it is not what was asked for.
     #[error("{0} is attached already, with another request: delete it first")]
     Another(AttachmentId),
+    /// It is being removed.
+    #[error("{0} is being removed")]
+    Leaving(AttachmentId),
     /// There is none.
     #[error("{0} is not attached")]
     Unknown(AttachmentId),
@@ -44,6 +47,14 @@ pub enum AttachError {
     /// The file is not a network namespace, or not there.
     #[error("attaching {id}: {netns} is not a network namespace")]
     Namespace {
+        /// What was to be attached.
+        id: AttachmentId,
+        /// The file.
+        netns: String,
+    },
+    /// An interface with default routes would be put beside the host's own.
+    #[error("attaching {id}: {netns} is the daemon's own network namespace, not a container's")]
+    OwnNamespace {
         /// What was to be attached.
         id: AttachmentId,
         /// The file.
@@ -113,7 +124,7 @@ impl AttachError {
     /// The kind of refusal for the admin API.
     pub fn code(&self) -> ErrorCode {
         match self {
-            AttachError::Starting => ErrorCode::Unavailable,
+            AttachError::Starting | AttachError::Leaving(_) => ErrorCode::Unavailable,
             AttachError::Another(_) | AttachError::HostPort { .. } | AttachError::Differs { .. } => {
                 ErrorCode::Conflict
             }
@@ -128,6 +139,7 @@ impl AttachError {
             AttachError::NoAddress(_)
             | AttachError::Value { .. }
             | AttachError::Namespace { .. }
+            | AttachError::OwnNamespace { .. }
             | AttachError::Protocol { .. }
             | AttachError::SameHostPort { .. } => ErrorCode::Invalid,
             AttachError::Store { .. } | AttachError::Removal { .. } => ErrorCode::Failed,

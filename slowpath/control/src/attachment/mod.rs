@@ -19,6 +19,7 @@ mod store;
 pub(crate) mod vhost_user;
 mod wish;
 
+pub use detach::{Departure, Leaving, Left};
 pub use error::AttachError;
 pub use ipam::{Family, IpamError};
 pub use store::StoreError;
@@ -27,7 +28,7 @@ use ipam::Ipam;
 use millrace_api::{AttachmentId, ObjectError, PodIdentity, Route};
 use millrace_config::{InterfaceName, InvalidValue, PortName, fnv1a};
 use millrace_model::HostPort;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use store::{Store, Stored};
 
@@ -59,6 +60,8 @@ pub struct Attachments {
     store: Store,
     ipam: Ipam,
     entries: BTreeMap<AttachmentId, Stored>,
+    /// Those whose removal has begun.
+    leaving: BTreeSet<AttachmentId>,
     /// Whether those of an earlier run are adopted.
     adopted: bool,
     /// Those that have no port, with the reason.
@@ -88,6 +91,7 @@ impl Attachments {
             damaged: damaged.collect(),
             entries: stored.into_iter().map(|stored| (stored.request.id.clone(), stored)).collect(),
             store,
+            leaving: BTreeSet::new(),
             adopted: false,
             lost: BTreeMap::new(),
             unlimited: BTreeMap::new(),

@@ -15,7 +15,11 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// The namespace of this process.
+const OWN: &str = "/proc/self/ns/net";
 
 /// What of an interface is not as it was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +51,12 @@ impl fmt::Display for Difference {
 /// Whether the file stands for a network namespace that is still there. A mount that was taken off leaves an ordinary file.
 pub fn is_namespace(path: &Path) -> bool {
     statfs(path).is_ok_and(|status| status.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Whether the file stands for the network namespace of this process.
+pub fn is_own_namespace(path: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    identity(path).is_some_and(|given| identity(Path::new(OWN)) == Some(given))
 }
 
 /// Whether there is an interface of this name that was made here for `owner`.

@@ -19,7 +19,7 @@ mod tap;
 mod tests;
 mod veth;
 
-pub use check::{Difference, compare, is_made_here, is_namespace};
+pub use check::{Difference, compare, is_made_here, is_namespace, is_own_namespace};
 pub use error::{LinkError, Step};
 pub use host::{HostRoutes, Obstacle, host_addresses, is_host_led, lead_host};
 pub use interface::{Interface, Routes};

@@ -10,11 +10,13 @@ mod error;
 mod limits;
 mod number;
 mod pending;
+mod remains;
 mod remove;
 
 pub use error::{PortError, Step};
 pub(crate) use number::Numbers;
 pub(crate) use pending::Pending;
+pub(crate) use remains::{Cleared, Remains};
 
 use crate::attachment::Lasting;
 use crate::driver::{Device, Take};

@@ -1,8 +1,9 @@
 //! How a port goes.
 
+use super::remains::{Cleared, Remains};
 use super::{Port, PortError, Step};
 use crate::control::Control;
-use millrace_config::{Attachment, PortName};
+use millrace_config::PortName;
 use millrace_fastpath::pipeline::Command;
 use millrace_fastpath::port::{DropReason, Frame, PortQueue};
 
@@ -43,28 +44,37 @@ impl<F: Frame> Control<F> {
         Ok(())
     }
 
+    /// Begins the removal of an attachment's port: no table and no worker knows it any more. What is slow is left to
+    /// [`Remains::clear`], for which any thread will do; then [`close`](Self::close) ends it.
+    pub(crate) fn begin_removal(&mut self, name: &PortName) -> Result<Remains<F>, PortError> {
+        self.forget_pending(name);
+        let port = self.ports.remove(name).ok_or_else(|| PortError::Unknown(name.clone()))?;
+        self.take_down(port)
+    }
+
     /// Undoes whatever was done for a port, last step first. What was adopted and could not be opened stays.
-    pub(super) fn tear_down(&mut self, mut port: Port) -> Result<(), PortError> {
-        let name = port.config.name.clone();
+    pub(super) fn tear_down(&mut self, port: Port) -> Result<(), PortError> {
+        let remains = self.take_down(port)?;
+        self.clear_here(remains)
+    }
+
+    /// Clears what only this thread can, and ends the removal.
+    pub(crate) fn clear_here(&mut self, remains: Remains<F>) -> Result<(), PortError> {
+        let cleared = remains.clear_with(|site| self.plumbing.undo(site));
+        self.close(cleared)
+    }
+
+    fn take_down(&mut self, mut port: Port) -> Result<Remains<F>, PortError> {
         let queues = self.withdraw(&mut port)?;
-        let to_undo = port.prepared && !port.site().is_adopted();
-        let failed = |source| PortError::step(&name, Step::Undo, source);
-        // A socket whose interface is gone is closed at once, one whose interface is there waits for the kernel's readers.
-        let is_veth = matches!(port.config.attachment, Attachment::AfXdp { netns: Some(_), .. });
-        if to_undo && is_veth {
-            self.plumbing.undo(&port.site()).map_err(failed)?;
-        }
-        if let (Some(device), true) = (&port.device, to_undo && port.lasting.is_some())
-            && let Err(error) = device.set_lasting(false)
-        {
-            tracing::debug!(%error, port = %name, "its interface is gone already");
-        }
-        drop(queues);
-        drop(port.device.take());
+        let undoing = self.plumbing.undoing(&port.site());
+        Ok(Remains { port, queues, undoing })
+    }
+
+    /// Ends a removal. What could not be removed keeps its number.
+    pub(crate) fn close(&mut self, cleared: Cleared) -> Result<(), PortError> {
+        let Cleared { port, outcome } = cleared;
         self.keep_counts(&port);
-        if to_undo && !is_veth {
-            self.plumbing.undo(&port.site()).map_err(failed)?;
-        }
+        outcome.map_err(|source| PortError::step(&port.config.name, Step::Undo, source))?;
         self.numbers.give_back(port.id);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::bench::{Node, Outside, port};
 use crate::attachment::fixture::{id, request};
-use crate::{AttachError, PortError, Step};
+use crate::{AttachError, Departure, PortError, Step};
 use millrace_api::{
     AddressSource, Attachment, AttachmentRequest, Bandwidth, ErrorCode, GarbageRequest, HostPort,
     PodIdentity, Protocol, QueuedDeletion,
@@ -236,16 +236,38 @@ fn a_deletion_that_waits_is_done_before_an_attachment_of_the_same_name_and_by_th
 }
 
 #[test]
-fn garbage_of_one_network_is_collected_and_that_of_another_is_not() {
+fn garbage_is_of_one_network_and_not_of_another() {
     let mut node = node();
     for name in ["a", "b"] {
         node.control.attach(request(name)).unwrap();
     }
     node.control.attach(AttachmentRequest { network: "other".into(), ..request("c") }).unwrap();
     let garbage = GarbageRequest { network: "pods".into(), valid: vec![id("b"), id("gone")] };
-    assert_eq!(node.control.collect_garbage(&garbage).unwrap().removed, [id("a")]);
-    let left: Vec<_> = node.control.list_attachments().attachments.into_iter().map(|a| a.id).collect();
-    assert_eq!(left, [id("b"), id("c")]);
+    assert_eq!(node.control.garbage(&garbage), [id("a")]);
+    node.end();
+}
+
+#[test]
+fn while_the_kernel_removes_an_interface_others_are_served_and_its_address_and_name_are_not_given_again() {
+    let mut node = node();
+    let first = node.control.attach(request("a")).unwrap();
+    let Departure::Begun(leaving) = node.control.begin_detach(&id("a")).unwrap() else {
+        panic!("there is something to remove");
+    };
+    assert!(matches!(node.control.begin_detach(&id("a")).unwrap(), Departure::UnderWay));
+    let again = node.control.attach(request("a")).unwrap_err();
+    assert_eq!((again.code(), again.to_string()), (ErrorCode::Unavailable, "a/eth0 is being removed".into()));
+    assert!(node.control.detach(&id("a")).is_err());
+    assert!(node.control.check_attachment(&id("a")).is_err());
+    let other = node.control.attach(request("b")).unwrap();
+    assert_ne!(other.addresses, first.addresses);
+    assert_eq!(kept(&node), (2, 2));
+    // On any thread.
+    let left = std::thread::spawn(move || leaving.clear()).join().unwrap();
+    node.control.end_detach(left).unwrap();
+    assert_eq!(kept(&node), (1, 1));
+    assert!(matches!(node.control.begin_detach(&id("a")).unwrap(), Departure::Done));
+    node.control.attach(request("a")).unwrap();
     node.end();
 }
 

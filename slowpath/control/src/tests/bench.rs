@@ -246,6 +246,16 @@ impl Plumbing for MemoryPlumbing {
         self.0.fail(Step::Undo)
     }
 
+    fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
+        site.lasting?;
+        let (outside, name) = (Arc::clone(&self.0), site.config.name.to_string());
+        Some(Box::new(move || {
+            outside.fail(Step::Undo)?;
+            outside.lasting.lock().unwrap().remove(&name);
+            Ok(())
+        }))
+    }
+
     fn check(&mut self, site: &Site<'_>, _: &[Route]) -> Result<(), Refusal> {
         let is_there = self.0.lasting.lock().unwrap().contains(site.config.name.as_str());
         if is_there { Ok(()) } else { Err("its address is gone".into()) }

@@ -8,8 +8,14 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use millrace_api::{AttachmentId, AttachmentRequest, ErrorCode, GarbageRequest};
-use millrace_control::AttachError;
+use millrace_api::{AttachmentId, AttachmentRequest, ErrorCode, GarbageList, GarbageRequest};
+use millrace_control::{AttachError, Departure};
+use std::time::Duration;
+use tokio::task::JoinError;
+
+/// How often, and how many times, one looks whether somebody else has removed what is to be removed.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 2_000;
 
 pub(super) async fn list(State(control): State<ControlEnd>) -> Answer {
     Success::of(control.ask(|control| control.list_attachments()).await?)
@@ -29,7 +35,7 @@ pub(super) async fn check(State(control): State<ControlEnd>, names: InPath<(Stri
 pub(super) async fn detach(State(control): State<ControlEnd>, names: InPath<(String, String)>) -> Answer {
     // What no attachment can be called is not attached.
     if let Ok(id) = id(names)? {
-        control.ask(move |control| control.detach(&id)).await??;
+        remove(control, id).await?;
     }
     Success::nothing()
 }
@@ -39,7 +45,40 @@ pub(super) async fn collect_garbage(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
     let request: GarbageRequest = query::parse_body(body, "a list of valid attachments")?;
-    Success::of(control.ask(move |control| control.collect_garbage(&request)).await??)
+    let garbage = control.ask(move |control| control.garbage(&request)).await?;
+    let (mut removed, mut outcome) = (Vec::new(), Ok(()));
+    // The rest is tried, whatever fails; then the first failure is given.
+    for id in garbage {
+        match remove(control.clone(), id.clone()).await {
+            Ok(()) => removed.push(id),
+            Err(failure) => outcome = outcome.and(Err(failure)),
+        }
+    }
+    outcome?;
+    Success::of(GarbageList { removed })
+}
+
+/// Removes an attachment, to the end also if who asked has hung up. The control thread is free while the kernel takes its time.
+async fn remove(control: ControlEnd, id: AttachmentId) -> Result<(), Failure> {
+    let removal = tokio::spawn(async move {
+        for _ in 0..LOOKS {
+            let wanted = id.clone();
+            match control.ask(move |control| control.begin_detach(&wanted)).await?? {
+                Departure::Done => return Ok(()),
+                Departure::Begun(leaving) => {
+                    let left = tokio::task::spawn_blocking(move || leaving.clear()).await.map_err(broken)?;
+                    return Ok(control.ask(move |control| control.end_detach(left)).await??);
+                }
+                Departure::UnderWay => tokio::time::sleep(LOOK).await,
+            }
+        }
+        Err(AttachError::Leaving(id).into())
+    });
+    removal.await.map_err(broken)?
+}
+
+fn broken(error: JoinError) -> Failure {
+    Failure::new(ErrorCode::Failed, format!("the removal was broken off: {error}"))
 }
 
 fn id(names: InPath<(String, String)>) -> Result<Result<AttachmentId, String>, Failure> {

@@ -1,6 +1,7 @@
 //! What a worker does that has nothing to do.
 
 use super::sleep::Bed;
+use super::spin::Spin;
 use millrace_config::Idle;
 use millrace_fastpath::pipeline::{Nanos, Worker};
 use millrace_fastpath::port::Frame;
@@ -9,10 +10,6 @@ use std::time::Duration;
 /// Empty polls after which a busy worker offers its core to others once. On a core of its own that costs a system call
 /// in 1,024 polls; on a shared one it is what keeps the kernel's own threads and the pods alive.
 const BUSY_YIELD: u32 = 1_024;
-
-/// How long an adaptive worker polls on after the last frame, at most: shorter than what sleeping and waking costs
-/// together would gain nothing, longer takes the core from the pods that are to send the next frame.
-const SPIN: Duration = Duration::from_micros(20);
 
 /// How a worker spends idle time.
 pub(crate) enum IdlePolicy {
@@ -24,11 +21,9 @@ pub(crate) enum IdlePolicy {
     /// It polls on for a while, then sleeps until there is something.
     Adaptive {
         /// How long it polls on.
-        spin: Duration,
+        spin: Spin,
         /// Bound on the delay of a frame where nobody wakes the worker.
         max_latency: Duration,
-        /// Time of the last frame.
-        last_work: Nanos,
         /// Where it sleeps.
         bed: Box<Bed>,
     },
@@ -38,12 +33,9 @@ impl IdlePolicy {
     pub(crate) fn new(rule: Idle, bed: Bed) -> Self {
         match rule {
             Idle::Busy => IdlePolicy::Busy { empty: 0 },
-            Idle::Adaptive { max_latency } => IdlePolicy::Adaptive {
-                spin: SPIN.min(max_latency),
-                max_latency,
-                last_work: Nanos(0),
-                bed: Box::new(bed),
-            },
+            Idle::Adaptive { max_latency } => {
+                IdlePolicy::Adaptive { spin: Spin::new(max_latency), max_latency, bed: Box::new(bed) }
+            }
         }
     }
 
@@ -58,12 +50,15 @@ impl IdlePolicy {
                     std::thread::yield_now();
                 }
             }
-            IdlePolicy::Adaptive { last_work, .. } if frames > 0 => *last_work = now,
-            IdlePolicy::Adaptive { spin, max_latency, last_work, bed } => {
-                let idle = Duration::from_nanos(now.0.saturating_sub(last_work.0));
-                if idle < *spin {
-                    std::hint::spin_loop();
+            IdlePolicy::Adaptive { spin, .. } if frames > 0 => spin.worked(now),
+            IdlePolicy::Adaptive { spin, max_latency, bed } => {
+                let idle = spin.idle(now);
+                if !spin.is_over(idle, now) {
+                    // The pod that is to send the next frame may need this core.
+                    spin.offers(now);
+                    std::thread::yield_now();
                 } else if worker.arm() {
+                    spin.sleeps(now);
                     bed.sleep(worker.wake_fds(), *max_latency);
                     worker.disarm();
                 } else if idle > *max_latency {

@@ -3,6 +3,7 @@
 mod cores;
 mod idle;
 mod sleep;
+mod spin;
 mod thread;
 
 pub(crate) use cores::{Place, places};

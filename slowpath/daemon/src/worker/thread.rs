@@ -14,6 +14,7 @@ use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::eal::Eal;
 use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::schedule;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -23,6 +24,10 @@ const MAILBOX: usize = 8_192;
 /// Frames in each ring from worker to worker: what one worker may take in while the other is kept from its core for a
 /// millisecond.
 const HANDOVER: usize = 4_096;
+
+/// A worker goes before the pods that share its core, as the kernel's own soft interrupts do: it works for a few
+/// microseconds at a time, and their packets wait for it.
+const NICE: i32 = -10;
 
 /// What all workers share.
 pub(crate) struct Supplies<'a> {
@@ -111,6 +116,9 @@ fn spawn(
         place.take();
         // Timers of this thread are to be exact to a microsecond, instead of 50.
         let _ = nix::sys::prctl::set_timerslack(1_000);
+        if let Err(error) = schedule::set_nice(NICE) {
+            tracing::debug!(%error, "the worker is scheduled like any other thread");
+        }
         let _registered = eal
             .register_thread()
             .inspect_err(|error| tracing::warn!(%error, "the worker works without caches before the pools"));

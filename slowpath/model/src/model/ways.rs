@@ -115,7 +115,7 @@ impl Model {
                 plan.targets.insert(net.trunc(), Target::OnLink(uplink.port));
             }
         }
-        for (&(port, address), _) in &self.underlay.neighbours {
+        for &(port, address) in self.underlay.neighbours.keys() {
             let is_here = self.underlay.on_link(address).is_some_and(|uplink| uplink.port == port);
             if let Some(uplink) = self.underlay.uplink(port).filter(|_| is_here && is_routed(address.into()))
             {
