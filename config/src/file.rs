@@ -11,15 +11,18 @@ use std::path::Path;
 /// Where the configuration is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/millrace/millrace.yaml";
 
-/// Reads and checks a configuration file. A relative `source.directory` is taken from the directory of the file.
+/// Reads and checks a configuration file. Relative paths of the source are taken from the directory of the file.
 pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     let mut config = parse(file, &text)?;
-    let Source::Directory(directory) = &mut config.source;
+    let path = match &mut config.source {
+        Source::Directory(directory) => Some(directory),
+        Source::Kubernetes(kubernetes) => kubernetes.kubeconfig.as_mut(),
+    };
     // A sample or a test keeps its manifests beside its configuration, wherever that lies.
-    if let (true, Some(beside)) = (directory.is_relative(), file.parent()) {
-        *directory = beside.join(&*directory);
+    if let (Some(path), Some(beside)) = (path.filter(|path| path.is_relative()), file.parent()) {
+        *path = beside.join(&*path);
     }
     Ok(config)
 }

@@ -164,6 +164,18 @@ impl Config {
 pub enum Source {
     /// A directory of ordinary manifests, watched for changes, with all directories below it.
     Directory(PathBuf),
+    /// A Kubernetes API server.
+    Kubernetes(Kubernetes),
+}
+
+/// How the API server is found, and who asks.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// A kubeconfig file; without one, what a pod of the cluster has: environment and service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the file, if it is not its current one.
+    pub context: Option<String>,
 }
 
 impl Default for Source {

@@ -80,7 +80,7 @@ fn the_sample_shows_every_field() {
 fn the_demo_configuration_parses_and_finds_its_manifests() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/demo/millrace.yaml");
     let config = load(&path).unwrap();
-    let Source::Directory(directory) = &config.source;
+    let Source::Directory(directory) = &config.source else { panic!("{:?}", config.source) };
     assert!(directory.join("service.yaml").exists());
     assert_eq!(config.ports.len(), 7);
 }
@@ -110,7 +110,8 @@ fn an_illegal_value_is_named_with_its_field() {
     refused("cluster: {podCIDRs: [10.0.0.0/8, 10.1.2.3/16]}", &["podCIDRs[1]", "10.1.2.3/16", "10.1.0.0/16"]);
     refused("cluster: {podCIDRs: ['::ffff:10.0.0.0/104']}", &["podCIDRs[0]", "IPv4-mapped"]);
     refused("loadBalancing: fair", &["loadBalancing", "fair"]);
-    refused("source: {kubernetes: {}}", &["source", "kubernetes"]);
+    refused("source: {etcd: {}}", &["source", "etcd"]);
+    refused("source: {kubernetes: {token: abc}}", &["source", "kubernetes", "token"]);
     refused("nodeName: Under_Score", &["nodeName", "Under_Score"]);
     refused("metrics: {address: nowhere}", &["metrics.address", "nowhere"]);
     refused("mtu: 1500\nmtu: 1400", &["mtu"]);

@@ -110,8 +110,22 @@ impl Daemon {
 
     /// Starts it once more, where it was; it is ready when this returns.
     pub fn restart(&mut self) {
-        self.child = run_daemon(self.room.path(), &self.netns);
+        self.respawn();
         self.wait_ready();
+    }
+
+    /// Starts it once more, where it was, and does not wait.
+    pub fn respawn(&mut self) {
+        self.child = run_daemon(self.room.path(), &self.netns);
+    }
+
+    /// Changes its configuration, for the next start.
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let file = self.room.path().join("millrace.yaml");
+        let text = fs::read_to_string(&file).expect("the configuration is there");
+        let mut config = serde_json::from_str(&text).expect("it was written as JSON");
+        change(&mut config);
+        fs::write(file, config.to_string()).expect("a file can be written");
     }
 
     /// Waits until it answers and has read the manifests.

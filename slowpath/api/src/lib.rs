@@ -58,7 +58,8 @@ pub use services::{
     ServicePort, Slice, WhenEmpty,
 };
 pub use status::{
-    ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables, Worker, WorkerList,
+    KindStatus, ObjectError, ObjectErrorList, Pool, ServerStatus, SourceStatus, Status, TableSizes, Tables,
+    Worker, WorkerList,
 };
 pub use trace::{
     DEFAULT_SOURCE_PORT, DEFAULT_TTL, Destination, NotADestination, Sender, Trace, TraceOutcome,

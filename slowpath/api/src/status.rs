@@ -43,12 +43,12 @@ pub struct Status {
 }
 
 /// Where objects come from.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SourceStatus {
-    /// `directory`.
+    /// `directory` or `kubernetes`.
     pub kind: String,
-    /// The directory's path.
+    /// The directory's path, or the server's address.
     pub place: String,
     /// Whether everything that was there at the start has been read.
     pub synced: bool,
@@ -56,6 +56,43 @@ pub struct SourceStatus {
     pub objects: u64,
     /// Objects and files that could not be used.
     pub errors: u64,
+    /// What is known of the server, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStatus>,
+}
+
+/// How the server of a source gets on. What it told last stays in force while it does not answer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServerStatus {
+    /// Its address.
+    pub address: String,
+    /// Whether it answers.
+    pub connected: bool,
+    /// Seconds since it last said anything; absent if it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<f64>,
+    /// What went wrong last; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Each kind of objects.
+    pub kinds: Vec<KindStatus>,
+}
+
+/// What a server has told of the objects of one kind.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KindStatus {
+    /// The kind, as `EndpointSlice`.
+    pub kind: String,
+    /// Objects in force.
+    pub objects: u64,
+    /// Whole lists that came.
+    pub lists: u64,
+    /// Whether one came since the start.
+    pub complete: bool,
+    /// Failures, by what failed.
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// A pool of packet buffers.

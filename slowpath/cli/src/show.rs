@@ -2,8 +2,8 @@
 
 use crate::table::Table;
 use millrace_api::{
-    DropList, FlowList, LinkState, NextHop, ObjectErrorList, PeerList, PortList, RouteList, ServiceList,
-    Status, Tables, WhenEmpty, WorkerList,
+    DropList, FlowList, LinkState, NextHop, ObjectErrorList, PeerList, PortList, RouteList, ServerStatus,
+    ServiceList, Status, Tables, WhenEmpty, WorkerList,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,6 +18,9 @@ pub(crate) fn status(status: &Status) -> String {
     row("version", status.version.clone());
     row("process", format!("{} (up {} s)", status.pid, status.uptime_seconds));
     row("source", format!("{} {}, {synced}", source.kind, source.place));
+    if let Some(server) = &source.server {
+        row("server", server_of(server));
+    }
     row("objects", format!("{} ({} errors)", source.objects, source.errors));
     row("ports", format!("{} ({} up)", status.ports, status.ports_up));
     row("services", status.services.to_string());
@@ -29,6 +32,16 @@ pub(crate) fn status(status: &Status) -> String {
         row(&format!("pool {}", pool.name), format!("{} of {} in use", pool.in_use, pool.capacity));
     }
     table.render()
+}
+
+fn server_of(server: &ServerStatus) -> String {
+    let state = if server.connected { "answers" } else { "does not answer" };
+    let age =
+        server.age_seconds.map_or("never heard of".to_owned(), |age| format!("last heard of {age:.0} s ago"));
+    match &server.last_error {
+        Some(error) => format!("{state}, {age}: {error}"),
+        None => format!("{state}, {age}"),
+    }
 }
 
 pub(crate) fn ports(list: &PortList) -> String {

@@ -10,7 +10,7 @@ use crate::port::{Numbers, Pending, Port};
 use crate::sync::Sync;
 use crate::uplink::Uplinks;
 use crate::worker::{LoadMeter, WorkerError, WorkerHandle};
-use millrace_api::{ObjectError, Pool};
+use millrace_api::{ObjectError, Pool, ServerStatus};
 use millrace_config::{Config, NodeName, PortName};
 use millrace_fastpath::conntrack::{AffinityTable, FlowTable};
 use millrace_fastpath::port::{DROP_REASONS, Frame};
@@ -81,6 +81,8 @@ pub struct Control<F> {
     /// Health checks that cannot be answered.
     pub(crate) health_errors: Vec<ObjectError>,
     pub(crate) source_synced: bool,
+    /// Tells how the source's server gets on, where there is one.
+    pub(crate) server_status: Option<Box<dyn Fn() -> ServerStatus + Send>>,
     pub(crate) sync: Sync,
     pub(crate) started: Instant,
     pub(crate) published_at: Instant,
@@ -120,6 +122,7 @@ impl<F: Frame> Control<F> {
             object_errors: Vec::new(),
             health_errors: Vec::new(),
             source_synced: false,
+            server_status: None,
             sync: Sync::new(),
             started: now,
             published_at: now,

@@ -3,7 +3,7 @@
 use crate::control::Control;
 use crate::port::Port;
 use ipnet::IpNet;
-use millrace_api::ObjectError;
+use millrace_api::{ObjectError, ServerStatus};
 use millrace_config::PortRole as Role;
 use millrace_fastpath::port::{Frame, PortId};
 use millrace_fastpath::tables::PortRole;
@@ -20,6 +20,11 @@ impl<F: Frame> Control<F> {
     /// Replaces what is known of objects and files that could not be used.
     pub fn set_object_errors(&mut self, errors: Vec<ObjectError>) {
         self.object_errors = errors;
+    }
+
+    /// Has the status tell how the source's server gets on.
+    pub fn set_server_status(&mut self, status: impl Fn() -> ServerStatus + Send + 'static) {
+        self.server_status = Some(Box::new(status));
     }
 
     /// Says that everything that the source had at the start is in the model.

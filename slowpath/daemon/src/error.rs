@@ -106,6 +106,9 @@ pub enum StartError {
     /// The source of objects does not start.
     #[error("source: {0}")]
     Source(#[from] millrace_source::SourceError),
+    /// The API server cannot be followed.
+    #[error(transparent)]
+    Kubernetes(#[from] millrace_source::KubernetesError),
     /// What the kernel knows of uplinks cannot be followed.
     #[error("uplinks: {0}")]
     Kernel(#[from] millrace_control::uplink::kernel::KernelError),

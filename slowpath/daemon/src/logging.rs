@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Environment variable with the level, when the command line has none.
 const VARIABLE: &str = "MILLRACE_LOG";
-const DEFAULT: &str = "info";
+/// What the API client logs of failures, the source says once, with what it was about.
+const DEFAULT: &str = "info,kube_client=off";
 
 /// Starts logging for the whole process.
 pub(crate) fn start(level: Option<&str>) -> Result<(), StartError> {

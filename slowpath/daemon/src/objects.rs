@@ -2,14 +2,17 @@
 
 use crate::StartError;
 use crate::readiness::Readiness;
-use millrace_api::ObjectError;
-use millrace_config::{self as config, Config, LoadBalancing, NodeName, Prefix, Source};
+use millrace_api::{KindStatus, ObjectError, ServerStatus};
+use millrace_config::{self as config, Config, Kubernetes, LoadBalancing, NodeName, Prefix, Source};
 use millrace_control::{Control, ControlHandle};
 use millrace_fastpath::tables::{Balancing, Gateway, Vni};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_ffi::mbuf::Mbuf;
-use millrace_model::{Model, ModelConfig, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode};
-use millrace_source::{Change, DirectorySource, Problem};
+use millrace_model::{Kind, Model, ModelConfig, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode};
+use millrace_source::{
+    Access, Announcer, Change, DirectorySource, Heard, HeardOfKind, KubernetesSource, Liveness, Problem,
+};
+use std::io;
 use std::sync::mpsc::{Receiver, channel};
 
 /// Changes that are handed to the control thread at once, at most: a large directory is told in steps between which
@@ -72,16 +75,42 @@ pub(crate) fn gateway(config: &Config) -> Gateway {
 
 /// A source that has begun to tell, to nobody yet.
 pub(crate) struct Objects {
-    source: DirectorySource,
+    source: ObjectSource,
     told: Receiver<Change>,
+    liveness: Liveness,
+}
+
+/// What tells; it ends when this is dropped.
+pub(crate) enum ObjectSource {
+    Directory { _watching: DirectorySource },
+    Kubernetes(KubernetesSource),
+}
+
+impl ObjectSource {
+    /// What is to learn that the node serves.
+    fn announcer(&self) -> Option<Announcer> {
+        match self {
+            ObjectSource::Directory { .. } => None,
+            ObjectSource::Kubernetes(source) => Some(source.announcer()),
+        }
+    }
 }
 
 impl Objects {
     /// Starts the configured source.
-    pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
-        let Source::Directory(directory) = &config.source;
-        let (tell, told) = channel();
-        Ok(Objects { source: DirectorySource::try_new(directory, tell)?, told })
+    pub(crate) fn open(config: &Config, node: &NodeName) -> Result<Self, StartError> {
+        let ((tell, told), liveness) = (channel(), Liveness::default());
+        let source = match &config.source {
+            Source::Directory(directory) => {
+                ObjectSource::Directory { _watching: DirectorySource::try_new(directory, tell)? }
+            }
+            Source::Kubernetes(Kubernetes { kubeconfig, context }) => {
+                let access = Access { kubeconfig: kubeconfig.clone(), context: context.clone() };
+                let node = node.to_string();
+                ObjectSource::Kubernetes(KubernetesSource::try_new(&access, &node, &liveness, tell)?)
+            }
+        };
+        Ok(Objects { source, told, liveness })
     }
 
     /// Has what the source tells applied to the model. Once all that was there at the start is in the tables, the configured
@@ -90,25 +119,41 @@ impl Objects {
         self,
         control: &ControlHandle<Mbuf>,
         readiness: Readiness,
-    ) -> Result<DirectorySource, StartError> {
-        let Objects { source, told } = self;
+    ) -> Result<ObjectSource, StartError> {
+        let Objects { source, told, liveness } = self;
         let control = control.clone();
+        if liveness.heard().is_some() {
+            let tell = move |control: &mut Control<Mbuf>| {
+                control.set_server_status(move || server_status(&liveness.heard().unwrap_or_default()));
+            };
+            control
+                .request(tell)
+                .map_err(|error| StartError::system("reporting the source")(io::Error::other(error)))?;
+        }
+        let start = Start { readiness, announcer: source.announcer() };
         std::thread::Builder::new()
             .name("objects".to_owned())
-            .spawn(move || forward(&told, &control, &readiness))
+            .spawn(move || forward(&told, &control, &start))
             .map_err(StartError::system("starting the thread for objects"))?;
         Ok(source)
     }
 }
 
+/// Who is to learn that the node serves.
+#[derive(Clone)]
+struct Start {
+    readiness: Readiness,
+    announcer: Option<Announcer>,
+}
+
 /// Runs until the source or the control thread ends.
-fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, readiness: &Readiness) {
+fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, start: &Start) {
     while let Ok(first) = told.recv() {
         let batch: Vec<Change> = std::iter::once(first).chain(told.try_iter()).take(BATCH).collect();
-        let readiness = readiness.clone();
+        let start = start.clone();
         let apply = move |control: &mut Control<Mbuf>| {
             for change in batch {
-                apply(change, control, &readiness);
+                apply(change, control, &start);
             }
         };
         if control.change(apply).is_err() {
@@ -117,7 +162,7 @@ fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, readiness: &R
     }
 }
 
-fn apply(change: Change, control: &mut Control<Mbuf>, readiness: &Readiness) {
+fn apply(change: Change, control: &mut Control<Mbuf>, start: &Start) {
     match change {
         Change::Apply(object) => control.model().apply(*object),
         Change::Delete(kind, name) => control.model().delete(kind, &name),
@@ -130,9 +175,29 @@ fn apply(change: Change, control: &mut Control<Mbuf>, readiness: &Readiness) {
             // Containers first: theirs are flows that wait.
             control.adopt_attachments();
             control.open_configured_ports();
-            readiness.set();
+            start.readiness.set();
+            if let Some(announcer) = &start.announcer {
+                announcer.announce();
+            }
             tracing::info!("ready");
         }
+    }
+}
+
+fn server_status(heard: &Heard) -> ServerStatus {
+    let kind = |(kind, of): (&Kind, &HeardOfKind)| KindStatus {
+        kind: kind.to_string(),
+        objects: of.objects,
+        lists: of.lists,
+        complete: of.complete,
+        errors: of.errors.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+    };
+    ServerStatus {
+        address: heard.server.clone(),
+        connected: heard.connected,
+        age_seconds: heard.last_word.map(|at| at.elapsed().as_secs_f64()),
+        last_error: heard.last_error.clone(),
+        kinds: heard.kinds.iter().map(kind).collect(),
     }
 }
 

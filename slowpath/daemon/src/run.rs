@@ -32,7 +32,7 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
     let _state = StateDirectory::take(&config.state_directory)?;
     let socket = ApiSocket::bind(&config.api.socket)?;
     let metrics_listener = metrics::bind(config.metrics.address)?;
-    let objects = Objects::open(&config)?;
+    let objects = Objects::open(&config, &node)?;
     let mut plumbing = KernelPlumbing::open(&config)?;
     give_back_nics(&mut plumbing)?;
     for (leftover, reason) in plumbing.remove_leftovers()? {

@@ -91,7 +91,13 @@ fn node(name: &str) -> Value {
 /// A server with one object of each kind.
 fn server() -> ApiServer {
     let server = ApiServer::start().unwrap();
-    for object in [node(NODE), namespace("demo"), service("web", "10.96.0.1"), slice("web-1", "10.1.0.2"), pod("a", NODE)] {
+    for object in [
+        node(NODE),
+        namespace("demo"),
+        service("web", "10.96.0.1"),
+        slice("web-1", "10.1.0.2"),
+        pod("a", NODE),
+    ] {
         server.store().apply(object);
     }
     server
@@ -155,7 +161,10 @@ fn a_server_that_streams_no_lists_is_read_in_pages() {
     let server = server();
     server.store().fail(|faults| faults.no_streaming = true);
     for number in 0..1_200 {
-        server.store().apply(service(&format!("many-{number}"), &format!("10.97.{}.{}", number / 200, number % 200 + 1)));
+        server.store().apply(service(
+            &format!("many-{number}"),
+            &format!("10.97.{}.{}", number / 200, number % 200 + 1),
+        ));
     }
     let followed = Followed::start(&server);
     assert_eq!(followed.until_synced().len(), ALL.len() + 1_200);
@@ -217,9 +226,7 @@ fn connections_that_break_off_at_any_byte_lose_nothing() {
         server.store().fail(|faults| faults.cut_after = None);
         let changes = followed.until_marker(server.store(), &format!("marker-{round}"));
         let mut last = changes.into_iter().next_back();
-        let wanted = |change: &Option<Change>| {
-            matches!(change, Some(Change::Apply(object)) if format!("{object:?}").contains(&format!("10.1.0.{}", round + 10)))
-        };
+        let wanted = |change: &Option<Change>| matches!(change, Some(Change::Apply(object)) if format!("{object:?}").contains(&format!("10.1.0.{}", round + 10)));
         while !wanted(&last) {
             last = Some(followed.next());
         }
@@ -362,6 +369,7 @@ fn credentials_that_cannot_be_used_are_named() {
     let access = Access { kubeconfig: Some(file.path().to_owned()), context: Some("other".to_owned()) };
     let error = KubernetesSource::try_new(&access, NODE, &Liveness::default(), channel().0).unwrap_err();
     assert!(error.to_string().contains("other"), "{error}");
-    let error = KubernetesSource::try_new(&Access::default(), NODE, &Liveness::default(), channel().0).unwrap_err();
+    let error =
+        KubernetesSource::try_new(&Access::default(), NODE, &Liveness::default(), channel().0).unwrap_err();
     assert!(error.to_string().contains("no kubeconfig is given"), "{error}");
 }

@@ -28,12 +28,11 @@ fn gone_or(code: u16, reason: &str, message: &str) -> Value {
 /// One page of a list. The token to go on is the name of the last object.
 pub(crate) fn list(store: &Store, wanted: &Wanted) -> Response {
     let (version, objects) = store.list(&wanted.resource);
-    let limit = wanted.query.get("limit").and_then(|limit| limit.parse::<usize>().ok()).filter(|&limit| limit > 0);
+    let limit =
+        wanted.query.get("limit").and_then(|limit| limit.parse::<usize>().ok()).filter(|&limit| limit > 0);
     let after = wanted.query.get("continue").cloned().unwrap_or_default();
-    let rest: Vec<_> = objects
-        .into_iter()
-        .filter(|(name, object)| *name > after && wanted.selects(object))
-        .collect();
+    let rest: Vec<_> =
+        objects.into_iter().filter(|(name, object)| *name > after && wanted.selects(object)).collect();
     let taken = limit.unwrap_or(usize::MAX).min(rest.len());
     let goes_on = (taken < rest.len()).then(|| rest[taken - 1].0.clone()).unwrap_or_default();
     // Objects of a list do not say what they are: the list does.
@@ -70,9 +69,7 @@ pub(crate) fn watch(store: &Arc<Store>, wanted: Wanted) -> Response {
     }
     let (changes, cuts) = (store.changes(), store.cuts.subscribe());
     let watching = Watching { store: Arc::clone(store), wanted, version, lines, changes, cuts, sent: 0 };
-    let body = Body::from_stream(stream::unfold(Some(watching), |watching| async {
-        watching?.next().await
-    }));
+    let body = Body::from_stream(stream::unfold(Some(watching), |watching| async { watching?.next().await }));
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -117,7 +114,8 @@ impl Watching {
                     }
                     Some((now, entries)) => {
                         self.version = now;
-                        self.lines.extend(entries.into_iter().filter_map(|entry| change(&self.wanted, entry)));
+                        self.lines
+                            .extend(entries.into_iter().filter_map(|entry| change(&self.wanted, entry)));
                     }
                 }
                 if self.lines.is_empty() && !self.wait().await? {

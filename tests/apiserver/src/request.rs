@@ -58,8 +58,10 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
 async fn version(State(store): State<Arc<Store>>) -> Response {
     match store.faults().refused.get("version") {
         Some(&code) => status(code, "InternalError", "told to fail"),
-        None => Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "",
-            "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": ""}))
+        None => Json(
+            json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "",
+            "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": ""}),
+        )
         .into_response(),
     }
 }
@@ -81,7 +83,8 @@ async fn discovery(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Response {
-    serve(&store, Wanted { resource, api_version: "discovery.k8s.io/v1", query }, &uri.to_string(), &headers).await
+    serve(&store, Wanted { resource, api_version: "discovery.k8s.io/v1", query }, &uri.to_string(), &headers)
+        .await
 }
 
 async fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMap) -> Response {
@@ -96,7 +99,8 @@ async fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMa
     }
     if wanted.is("watch") {
         if wanted.is("sendInitialEvents") && faults.no_streaming {
-            let text = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            let text =
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
             return status(422, "Invalid", text);
         }
         return watch(store, wanted);

@@ -9,7 +9,6 @@ use std::time::Duration;
 impl<F: Frame> Control<F> {
     /// The state of the daemon.
     pub fn status(&self) -> Status {
-        let Source::Directory(directory) = &self.config.source;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.to_string(),
@@ -17,13 +16,7 @@ impl<F: Frame> Control<F> {
             uptime_seconds: self.started.elapsed().as_secs(),
             hugepages: self.hugepages,
             eal_file_prefix: self.config.eal_file_prefix(),
-            source: SourceStatus {
-                kind: "directory".to_owned(),
-                place: directory.display().to_string(),
-                synced: self.source_synced,
-                objects: self.model.objects() as u64,
-                errors: self.error_count() as u64,
-            },
+            source: self.source_status(),
             ports_up: self.ports_up() as u64,
             ports: self.ports.len() as u64,
             services: self.count_services().0 as u64,
@@ -33,6 +26,23 @@ impl<F: Frame> Control<F> {
             dropped_frames: self.lost(),
             pools: self.pools(),
             attachments: self.attachment_status(),
+        }
+    }
+
+    fn source_status(&self) -> SourceStatus {
+        let server = self.server_status.as_ref().map(|status| status());
+        let (kind, place) = match (&self.config.source, &server) {
+            (Source::Directory(directory), _) => ("directory", directory.display().to_string()),
+            (Source::Kubernetes(_), Some(server)) => ("kubernetes", server.address.clone()),
+            (Source::Kubernetes(_), None) => ("kubernetes", String::new()),
+        };
+        SourceStatus {
+            kind: kind.to_owned(),
+            place,
+            synced: self.source_synced,
+            objects: self.model.objects() as u64,
+            errors: self.error_count() as u64,
+            server,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::families::{Labels, counters, gauges};
 use super::kube_proxy;
 use crate::kube_proxy::ProbeCounts;
-use millrace_api::{DropList, LinkState, Pool, Port, Status, Tables};
+use millrace_api::{DropList, KindStatus, LinkState, Pool, Port, Status, Tables};
 use millrace_control::{Control, SyncReading, WorkerReading};
 use millrace_fastpath::port::Frame;
 use prometheus_client::collector::Collector;
@@ -114,6 +114,33 @@ impl Reading {
         gauges(encoder, "millrace_object_errors", "Objects and ports that cannot be used.", errors)
     }
 
+    /// What is known of the server that objects come from.
+    fn server(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(server) = &self.status.source.server else { return Ok(()) };
+        let plain = |value: f64| [(Labels::new(), value)];
+        let connected = plain(f64::from(u8::from(server.connected)));
+        gauges(encoder, "millrace_source_connected", "Whether the source's server answers.", connected)?;
+        let age = server.age_seconds.into_iter().flat_map(plain);
+        gauges(
+            encoder,
+            "millrace_source_age_seconds",
+            "Time since the source's server last said anything.",
+            age,
+        )?;
+        let each = |value: fn(&KindStatus) -> u64| {
+            server.kinds.iter().map(move |kind| (vec![("kind", kind.kind.as_str())], value(kind) as f64))
+        };
+        let objects = each(|kind| kind.objects);
+        gauges(encoder, "millrace_source_objects", "Objects in force, by kind.", objects)?;
+        let lists = each(|kind| kind.lists);
+        counters(encoder, "millrace_source_lists", "Whole lists that the server has sent, by kind.", lists)?;
+        let errors = server.kinds.iter().flat_map(|kind| {
+            let labels = |reason| vec![("kind", kind.kind.as_str()), ("reason", reason)];
+            kind.errors.iter().map(move |(reason, count)| (labels(reason.as_str()), *count as f64))
+        });
+        counters(encoder, "millrace_source_errors", "Failed lists and watches, by kind and reason.", errors)
+    }
+
     fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let each = |value: fn(&Pool) -> u64| {
             let pools = self.status.pools.iter();
@@ -136,6 +163,7 @@ impl Collector for Reading {
         self.workers(&mut encoder)?;
         self.node(&mut encoder)?;
         self.pools(&mut encoder)?;
+        self.server(&mut encoder)?;
         kube_proxy::encode(&mut encoder, &self.sync, &self.probes)
     }
 }

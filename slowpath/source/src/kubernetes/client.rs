@@ -28,7 +28,8 @@ pub(super) async fn client(access: &Access) -> Result<(Client, String), Kubernet
         Some(file) => {
             let wrong = |reason: String| KubernetesError::Kubeconfig { file: file.clone(), reason };
             let text = Kubeconfig::read_from(file).map_err(|error| wrong(chain(&error)))?;
-            let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+            let options =
+                KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
             let read = Config::from_custom_kubeconfig(text, &options).await;
             read.map_err(|error| wrong(chain(&error)))?
         }
@@ -36,7 +37,8 @@ pub(super) async fn client(access: &Access) -> Result<(Client, String), Kubernet
     };
     (config.connect_timeout, config.write_timeout) = (Some(CONNECT), Some(WRITE));
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-    let failed = |error: kube::Error| KubernetesError::Client { server: server.clone(), reason: chain(&error) };
+    let failed =
+        |error: kube::Error| KubernetesError::Client { server: server.clone(), reason: chain(&error) };
     let client = Client::try_from(config).map_err(failed)?;
     Ok((client, server))
 }

@@ -15,7 +15,13 @@ use tokio::task::JoinSet;
 const WAITING: usize = 256;
 
 /// Follows the server until nobody listens.
-pub(super) async fn follow(client: Client, node: &str, server: &str, liveness: Liveness, changes: Sender<Change>) {
+pub(super) async fn follow(
+    client: Client,
+    node: &str,
+    server: &str,
+    liveness: Liveness,
+    changes: Sender<Change>,
+) {
     let (tell, mut heard) = mpsc::channel(WAITING);
     let restarts = state::Sender::new(0);
     let mut tasks = JoinSet::new();

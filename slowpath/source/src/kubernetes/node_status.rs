@@ -22,7 +22,11 @@ pub(super) async fn announce(client: Client, node: String, serves: Arc<Notify>) 
         serves.notified().await;
         let mut backoff = DefaultBackoff::default();
         while let Err(error) = set_condition(&nodes, &node).await {
-            tracing::warn!(node, reason = chain(&error), "cannot patch nodes/status: NetworkUnavailable is not set");
+            tracing::warn!(
+                node,
+                reason = chain(&error),
+                "cannot patch nodes/status: NetworkUnavailable is not set"
+            );
             sleep(backoff.next().unwrap_or_default()).await;
         }
         tracing::info!(node, "the cluster knows that the node has a network");

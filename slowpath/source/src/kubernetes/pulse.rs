@@ -34,7 +34,10 @@ pub(super) async fn feel(client: Client, liveness: Liveness, restarts: watch::Se
             }
             Some(reason) => {
                 if !was_silent {
-                    tracing::warn!(reason, "the API server does not answer: what it last said stays in force");
+                    tracing::warn!(
+                        reason,
+                        "the API server does not answer: what it last said stays in force"
+                    );
                 }
                 was_silent = true;
                 liveness.change(|heard| {

@@ -183,7 +183,10 @@ mod tests {
         bad["metadata"]["labels"] = json!({"is": 7});
         assert!(told.apply(bad.clone()).is_none());
         let problem = told.problems().next().unwrap().to_string();
-        assert!(problem.contains("192.0.2.1") && problem.contains("Namespace a") && problem.contains("labels"), "{problem}");
+        assert!(
+            problem.contains("192.0.2.1") && problem.contains("Namespace a") && problem.contains("labels"),
+            "{problem}"
+        );
         assert_eq!(told.len(), 1);
         assert!(told.delete(&bad).is_some());
         assert_eq!((told.len(), told.problems().count()), (0, 0));

@@ -148,7 +148,9 @@ fn code_of(error: &watcher::Error) -> Option<u16> {
 fn note(liveness: &Liveness, watched: &Watched, error: &watcher::Error) {
     let verb = match error {
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => "list",
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_) => "watch",
+        watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::WatchError(_) => "watch",
     };
     let reason = match code_of(error) {
         Some(401) => "unauthorized",
