@@ -21,6 +21,8 @@ pub struct Cni {
     pub queues: QueueCount,
     /// Where each vhost-user attachment gets a directory of its own.
     pub vhost_user_directory: PathBuf,
+    /// Where the daemon puts the CNI network configuration once it serves; it puts none by default.
+    pub conf_file: Option<PathBuf>,
     /// Ranges to give addresses from while the node's object names none (`spec.podCIDRs`). Several of one family
     /// are used one after the other.
     #[serde(rename = "podCIDRs")]
@@ -33,6 +35,7 @@ impl Default for Cni {
             default_port: ContainerPortKind::default(),
             queues: QueueCount::default(),
             vhost_user_directory: DEFAULT_VHOST_USER_DIRECTORY.into(),
+            conf_file: None,
             pod_cidrs: Vec::new(),
         }
     }

@@ -139,10 +139,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// This node's name: the configured one, else the host's name in lower case, as the kubelet does it.
+    /// This node's name: the configured one, else what the environment variable `NODE_NAME` says, else the host's name in
+    /// lower case, as the kubelet does it.
     pub fn node_name(&self) -> Result<NodeName, ConfigError> {
         if let Some(name) = &self.node_name {
             return Ok(name.clone());
+        }
+        if let Some(name) = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty()) {
+            return name.parse().map_err(|reason| ConfigError::NodeName { reason });
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         host.trim().to_lowercase().parse().map_err(|reason| ConfigError::NodeName { reason })

@@ -13,6 +13,7 @@ mod daemon;
 mod delegate;
 mod error;
 mod extra;
+mod install;
 mod queue;
 mod result;
 mod verbs;
@@ -20,6 +21,7 @@ mod version;
 
 pub use arguments::{BadVariable, Environment, Verb};
 pub use error::{CniError, ErrorObject};
+pub use install::{InstallError, install};
 pub use result::{Dns, Interface, IpEntry, NetworkResult, RouteEntry};
 pub use version::{UnknownVersion, Version};
 

@@ -106,6 +106,14 @@ pub enum StartError {
     /// The source of objects does not start.
     #[error("source: {0}")]
     Source(#[from] millrace_source::SourceError),
+    /// The CNI network configuration cannot be removed.
+    #[error("cni.confFile {}: {source}", file.display())]
+    CniConfiguration {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// The API server cannot be followed.
     #[error(transparent)]
     Kubernetes(#[from] millrace_source::KubernetesError),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cni_conf;
 mod control_end;
 mod data_path;
 mod drivers;
@@ -37,6 +38,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", default_value = millrace_config::DEFAULT_FILE)]
     pub config: PathBuf,
 
+    /// Removes from the node what says that it has a network (cni.confFile), and ends. Containers keep what they have.
+    #[arg(long)]
+    pub uninstall: bool,
+
     /// Least level of messages on stderr: error, warn, info, debug or trace; or a list of directives like
     /// `info,millrace_control=debug`. The environment variable MILLRACE_LOG is used when this is absent.
     #[arg(long, value_name = "LEVEL")]
@@ -52,6 +57,7 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> ExitCode {
     let work = || match arguments.watchdog.as_deref() {
         Some([records, token]) => Ok(takeover::watch(Path::new(records), token)?),
+        _ if arguments.uninstall => cni_conf::remove(&millrace_config::load(&arguments.config)?),
         _ => run::run(&arguments.config),
     };
     match logging::start(arguments.log.as_deref()).and_then(|()| work()) {

@@ -1,7 +1,7 @@
 //! The cluster's objects: from the source into the model.
 
-use crate::StartError;
 use crate::readiness::Readiness;
+use crate::{StartError, cni_conf};
 use millrace_api::{KindStatus, ObjectError, ServerStatus};
 use millrace_config::{self as config, Config, Kubernetes, LoadBalancing, NodeName, Prefix, Source};
 use millrace_control::{Control, ControlHandle};
@@ -13,6 +13,8 @@ use millrace_source::{
     Access, Announcer, Change, DirectorySource, Heard, HeardOfKind, KubernetesSource, Liveness, Problem,
 };
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 /// Changes that are handed to the control thread at once, at most: a large directory is told in steps between which
@@ -117,6 +119,7 @@ impl Objects {
     /// ports are opened and the daemon is ready. It ends when the source, which this gives, is dropped.
     pub(crate) fn follow(
         self,
+        config: &Config,
         control: &ControlHandle<Mbuf>,
         readiness: Readiness,
     ) -> Result<ObjectSource, StartError> {
@@ -130,7 +133,7 @@ impl Objects {
                 .request(tell)
                 .map_err(|error| StartError::system("reporting the source")(io::Error::other(error)))?;
         }
-        let start = Start { readiness, announcer: source.announcer() };
+        let start = Start { config: Arc::new(config.clone()), readiness, announcer: source.announcer() };
         std::thread::Builder::new()
             .name("objects".to_owned())
             .spawn(move || forward(&told, &control, &start))
@@ -142,6 +145,7 @@ impl Objects {
 /// Who is to learn that the node serves.
 #[derive(Clone)]
 struct Start {
+    config: Arc<Config>,
     readiness: Readiness,
     announcer: Option<Announcer>,
 }
@@ -175,6 +179,10 @@ fn apply(change: Change, control: &mut Control<Mbuf>, start: &Start) {
             // Containers first: theirs are flows that wait.
             control.adopt_attachments();
             control.open_configured_ports();
+            if let Err(error) = cni_conf::put(&start.config) {
+                let file = start.config.cni.conf_file.as_deref().unwrap_or(Path::new("")).display();
+                tracing::error!(%file, %error, "the CNI network configuration is not written: the node gets no containers");
+            }
             start.readiness.set();
             if let Some(announcer) = &start.announcer {
                 announcer.announce();

@@ -48,7 +48,7 @@ pub(crate) fn run(file: &Path) -> Result<(), StartError> {
 
     let data_path = DataPath::start(&config, &node, &places, plumbing, attachments)?;
     let readiness = Readiness::default();
-    let source = objects.follow(&data_path.handle, readiness.clone())?;
+    let source = objects.follow(&config, &data_path.handle, readiness.clone())?;
     let served = serve(&config, &socket, metrics_listener, data_path, readiness);
     drop(source);
     served

@@ -8,6 +8,7 @@ mod concurrent;
 mod daemon;
 mod del;
 mod delegation;
+mod install;
 mod node;
 mod plugin;
 mod reference;

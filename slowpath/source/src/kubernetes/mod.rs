@@ -13,6 +13,7 @@ mod watch;
 mod watched;
 
 pub use client::Access;
+pub use watched::used_verbs;
 
 use crate::change::Change;
 use crate::liveness::Liveness;

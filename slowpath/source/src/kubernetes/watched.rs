@@ -16,6 +16,15 @@ pub(super) struct Watched {
 /// (`cmd/kube-proxy/app/server.go`).
 const OURS: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
+/// All that is asked of an API server, as `VERB RESOURCE.GROUP`: what a role must allow.
+pub fn used_verbs() -> Vec<String> {
+    let read = watched("").into_iter().flat_map(|watched| {
+        let ApiResource { plural, group, .. } = watched.resource;
+        ["list", "watch"].map(|verb| format!("{verb} {plural}.{group}"))
+    });
+    read.chain(["patch nodes/status.".to_owned()]).collect()
+}
+
 /// All that the node `node` follows. Of pods only its own: others are known by their endpoints and their nodes' ranges.
 pub(super) fn watched(node: &str) -> Vec<Watched> {
     let all = |kind, group: &str, plural: &str| Watched {
