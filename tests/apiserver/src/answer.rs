@@ -34,7 +34,7 @@ pub(crate) fn list(store: &Store, wanted: &Wanted) -> Response {
     let rest: Vec<_> =
         objects.into_iter().filter(|(name, object)| *name > after && wanted.selects(object)).collect();
     let taken = limit.unwrap_or(usize::MAX).min(rest.len());
-    let goes_on = (taken < rest.len()).then(|| rest[taken - 1].0.clone()).unwrap_or_default();
+    let goes_on = if taken < rest.len() { rest[taken - 1].0.clone() } else { String::new() };
     // Objects of a list do not say what they are: the list does.
     let items: Vec<Value> = rest.into_iter().take(taken).map(|(_, object)| without_kind(object)).collect();
     Json(json!({"kind": format!("{}List", wanted.kind()), "apiVersion": wanted.api_version, "items": items,
@@ -63,7 +63,7 @@ pub(crate) fn watch(store: &Arc<Store>, wanted: Wanted) -> Response {
         if !store.faults().endless.contains(&wanted.resource) {
             lines.push_back(bookmark(&wanted, now, true));
         }
-    } else if store.since(&wanted.resource, asked).is_none() && asked % 2 == 0 {
+    } else if store.since(&wanted.resource, asked).is_none() && asked.is_multiple_of(2) {
         // A real server says it either way, depending on where it notices.
         return status(410, "Expired", "too old resource version");
     }
