@@ -202,9 +202,9 @@ fn server_status(heard: &Heard) -> ServerStatus {
     };
     ServerStatus {
         address: heard.server.clone(),
-        connected: heard.connected,
-        age_seconds: heard.last_word.map(|at| at.elapsed().as_secs_f64()),
-        last_error: heard.last_error.clone(),
+        connected: heard.is_connected(),
+        age_seconds: heard.age().map(|age| age.as_secs_f64()),
+        last_error: heard.last_error().map(str::to_owned),
         kinds: heard.kinds.iter().map(kind).collect(),
     }
 }

@@ -15,4 +15,4 @@ pub mod manifest;
 pub use change::{Change, Problem};
 pub use directory::{DirectorySource, SourceError};
 pub use kubernetes::{Access, Announcer, KubernetesError, KubernetesSource, used_verbs};
-pub use liveness::{Heard, HeardOfKind, Liveness};
+pub use liveness::{Failure, Heard, HeardOfKind, Liveness};

@@ -3,7 +3,10 @@
 use millrace_model::Kind;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long after the next try a failure counts that was not followed by another.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a source has heard of its server; shared between its thread and those who ask. A source without a server has
 /// nothing to say here.
@@ -15,12 +18,10 @@ pub struct Liveness(Arc<Mutex<Option<Heard>>>);
 pub struct Heard {
     /// The server.
     pub server: String,
-    /// Whether it answers.
-    pub connected: bool,
     /// When it last said something.
     pub last_word: Option<Instant>,
-    /// What went wrong last; none while all is well.
-    pub last_error: Option<String>,
+    /// Why it does not answer; none while it does.
+    pub silence: Option<String>,
     /// What was heard of each kind.
     pub kinds: BTreeMap<Kind, HeardOfKind>,
 }
@@ -36,6 +37,55 @@ pub struct HeardOfKind {
     pub errors: BTreeMap<&'static str, u64>,
     /// Whether a whole list has come since the start.
     pub complete: bool,
+    /// Why the kind is not followed now, as far as is known.
+    pub failure: Option<Failure>,
+}
+
+/// A kind could not be listed or watched.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Verb, resource and reason.
+    pub reason: String,
+    /// Since when that is so.
+    pub since: Instant,
+    /// Until when it counts if nothing is heard: a watch that is there again may have nothing to say.
+    pub until: Instant,
+}
+
+impl Heard {
+    /// Whether the server answers and all kinds are followed.
+    pub fn is_connected(&self) -> bool {
+        self.last_word.is_some() && self.silence.is_none() && self.failures().next().is_none()
+    }
+
+    /// What is wrong now.
+    pub fn last_error(&self) -> Option<&str> {
+        self.silence.as_deref().or_else(|| self.failures().next().map(|failure| &*failure.reason))
+    }
+
+    /// How old what is in force may be: of all kinds the oldest.
+    pub fn age(&self) -> Option<Duration> {
+        let oldest = self.failures().map(|failure| failure.since).chain(self.last_word).min();
+        oldest.map(|since| since.elapsed())
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let now = Instant::now();
+        self.kinds
+            .values()
+            .filter_map(|kind| kind.failure.as_ref())
+            .filter(move |failure| failure.until > now)
+    }
+}
+
+impl HeardOfKind {
+    /// Notes that the kind is not followed, and will be tried again after this time.
+    pub(crate) fn fail(&mut self, reason: String, retry: Duration) {
+        let now = Instant::now();
+        let going_on = self.failure.as_ref().filter(|failure| failure.until > now);
+        let since = going_on.map_or(now, |failure| failure.since);
+        self.failure = Some(Failure { reason, since, until: now + retry + GRACE });
+    }
 }
 
 impl Liveness {
@@ -53,7 +103,7 @@ impl Liveness {
     pub(crate) fn note_word(&self) {
         self.change(|heard| {
             heard.last_word = Some(Instant::now());
-            heard.connected = true;
+            heard.silence = None;
         });
     }
 

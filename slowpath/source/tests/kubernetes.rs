@@ -200,7 +200,7 @@ fn a_server_that_was_away_and_came_back_tells_only_real_differences() {
     store.delete("Pod", "demo/a");
     // It has forgotten what was: everybody must list anew.
     store.compact();
-    eventually("the silence is noticed", || !followed.liveness.heard().unwrap().connected);
+    eventually("the silence is noticed", || !followed.liveness.heard().unwrap().is_connected());
     let server = ApiServer::start_with(address, store).unwrap();
     let changes = followed.until_marker(server.store(), "marker");
     let expected = set(&["EndpointSlice demo/web-2", "no Pod demo/a"]);
@@ -210,7 +210,7 @@ fn a_server_that_was_away_and_came_back_tells_only_real_differences() {
     }
     assert_eq!(seen, expected);
     assert!(followed.is_silent(Duration::from_millis(300)));
-    assert!(followed.liveness.heard().unwrap().connected);
+    eventually("all is well", || followed.liveness.heard().unwrap().is_connected());
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn who_may_not_read_a_kind_is_told_verb_and_resource_and_is_not_synced_until_it_
     let followed = Followed::start(&server);
     eventually("the refusal is known", || {
         let heard = followed.liveness.heard().unwrap();
-        heard.last_error.as_deref().is_some_and(|error| error.contains("cannot watch endpointslices"))
+        heard.last_error().is_some_and(|error| error.contains("cannot watch endpointslices"))
             && heard.kinds[&Kind::EndpointSlice].errors.contains_key("forbidden")
     });
     server.store().fail(|faults| faults.refused.clear());
@@ -372,4 +372,35 @@ fn credentials_that_cannot_be_used_are_named() {
     let error =
         KubernetesSource::try_new(&Access::default(), NODE, &Liveness::default(), channel().0).unwrap_err();
     assert!(error.to_string().contains("no kubeconfig is given"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_kind_is_forgotten_when_it_is_heard_of_again() {
+    let server = server();
+    let followed = Followed::start(&server);
+    followed.until_synced();
+    server.store().fail(|faults| {
+        faults.refused.insert("services".to_owned(), 403);
+    });
+    server.store().cut();
+    eventually("it is noticed", || followed.liveness.heard().unwrap().last_error().is_some());
+    server.store().fail(|faults| faults.refused.clear());
+    server.store().apply(service("db", "10.96.0.2"));
+    while !matches!(followed.next(), Change::Apply(object) if object.kind() == Kind::Service) {}
+    assert_eq!(followed.liveness.heard().unwrap().last_error(), None);
+}
+
+#[test]
+fn what_is_in_force_grows_old_while_watches_are_refused_though_the_server_answers() {
+    let server = server();
+    let followed = Followed::start(&server);
+    followed.until_synced();
+    server.store().fail(|faults| {
+        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces"] {
+            faults.refused.insert(resource.to_owned(), 401);
+        }
+    });
+    server.store().cut();
+    eventually("age", || followed.liveness.heard().unwrap().age().unwrap() > Duration::from_secs(7));
+    assert!(!followed.liveness.heard().unwrap().is_connected());
 }

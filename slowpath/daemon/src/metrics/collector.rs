@@ -119,14 +119,14 @@ impl Reading {
         let Some(server) = &self.status.source.server else { return Ok(()) };
         let plain = |value: f64| [(Labels::new(), value)];
         let connected = plain(f64::from(u8::from(server.connected)));
-        gauges(encoder, "millrace_source_connected", "Whether the source's server answers.", connected)?;
-        let age = server.age_seconds.into_iter().flat_map(plain);
         gauges(
             encoder,
-            "millrace_source_age_seconds",
-            "Time since the source's server last said anything.",
-            age,
+            "millrace_source_connected",
+            "Whether the server answers and all kinds are followed.",
+            connected,
         )?;
+        let age = server.age_seconds.into_iter().flat_map(plain);
+        gauges(encoder, "millrace_source_age_seconds", "How old what is in force may be.", age)?;
         let each = |value: fn(&KindStatus) -> u64| {
             server.kinds.iter().map(move |kind| (vec![("kind", kind.kind.as_str())], value(kind) as f64))
         };

@@ -83,7 +83,6 @@ impl Teller {
         }
         if is_list && !self.is_synced && self.all.iter().all(Told::is_complete) {
             self.is_synced = true;
-            self.liveness.change(|heard| heard.last_error = None);
             self.tell(Change::Synced)?;
         }
         Ok(())

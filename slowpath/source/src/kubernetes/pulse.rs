@@ -28,7 +28,6 @@ pub(super) async fn feel(client: Client, liveness: Liveness, restarts: watch::Se
                 liveness.note_word();
                 if std::mem::take(&mut was_silent) {
                     tracing::info!("the API server answers again");
-                    liveness.change(|heard| heard.last_error = None);
                     restarts.send_modify(|count| *count += 1);
                 }
             }
@@ -40,10 +39,7 @@ pub(super) async fn feel(client: Client, liveness: Liveness, restarts: watch::Se
                     );
                 }
                 was_silent = true;
-                liveness.change(|heard| {
-                    heard.connected = false;
-                    heard.last_error = Some(reason);
-                });
+                liveness.change(|heard| heard.silence = Some(reason));
             }
         }
         // Soon after a failure: the node is to notice within seconds that the server is back.

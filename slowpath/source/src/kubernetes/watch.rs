@@ -10,7 +10,11 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event, InitialListStrategy};
 use kube::{Api, Client};
 use serde_json::Value;
 use std::pin::pin;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// How long the server is asked to let a watch last, in seconds. One that has died in silence is noticed soon after.
+const WATCH_SECONDS: u32 = 120;
 
 /// What is heard of one kind.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub(super) async fn watch(
             label_selector: watched.labels.map(str::to_owned),
             field_selector: watched.fields.clone(),
             initial_list_strategy: strategy.clone(),
+            timeout: Some(WATCH_SECONDS),
             ..watcher::Config::default()
         };
         let mut events = pin!(watcher::watcher(api.clone(), config));
@@ -58,6 +63,7 @@ pub(super) async fn watch(
             match event {
                 Some(Ok(event)) => {
                     liveness.note_word();
+                    liveness.note_kind(watched.kind, |kind| kind.failure = None);
                     if matches!(event, Event::InitDone) {
                         backoff.reset();
                         has_listed = true;
@@ -67,7 +73,6 @@ pub(super) async fn watch(
                     }
                 }
                 Some(Err(error)) => {
-                    note(&liveness, &watched, &error);
                     if matches!(strategy, InitialListStrategy::StreamingList) && is_unknown(&error) {
                         tracing::info!(kind = %watched.kind, "the API server streams no lists: they are read in pages");
                         strategy = InitialListStrategy::ListWatch;
@@ -77,9 +82,11 @@ pub(super) async fn watch(
                     // library would ask for the same version again if the answer to a watch itself is 410.)
                     let is_gone = is_gone(&error);
                     if is_gone && std::mem::take(&mut has_listed) {
+                        liveness.note_kind(watched.kind, |kind| *kind.errors.entry("gone").or_default() += 1);
                         break;
                     }
                     let wait = backoff.next().unwrap_or_default();
+                    note(&liveness, &watched, &error, wait);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         _ = restarts.changed() => {
@@ -145,7 +152,7 @@ fn code_of(error: &watcher::Error) -> Option<u16> {
 }
 
 /// Notes a failure under a name, and says it in words that name verb and resource.
-fn note(liveness: &Liveness, watched: &Watched, error: &watcher::Error) {
+fn note(liveness: &Liveness, watched: &Watched, error: &watcher::Error, retry: Duration) {
     let verb = match error {
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => "list",
         watcher::Error::WatchStartFailed(_)
@@ -159,12 +166,10 @@ fn note(liveness: &Liveness, watched: &Watched, error: &watcher::Error) {
         _ if matches!(error, watcher::Error::NoResourceVersion) => "version",
         _ => verb,
     };
-    liveness.note_kind(watched.kind, |kind| *kind.errors.entry(reason).or_default() += 1);
-    if reason == "gone" {
-        // Not an error: the server has forgotten what was before, and a list is due.
-        return;
-    }
     let text = format!("cannot {verb} {}: {}", watched.resource.plural, chain(error));
     tracing::warn!(kind = %watched.kind, reason, "{text}");
-    liveness.change(|heard| heard.last_error = Some(text));
+    liveness.note_kind(watched.kind, |kind| {
+        *kind.errors.entry(reason).or_default() += 1;
+        kind.fail(text, retry);
+    });
 }
