@@ -171,7 +171,7 @@ fn fill(store: &Store) {
                 "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
         );
         let endpoint = |at: u32| {
-            json!({"addresses": [address(((number * 10 + at) % 5_000 << 8) + 2)], "nodeName": "node-1",
+            json!({"addresses": [address((((number * 10 + at) % 5_000) << 8) + 2)], "nodeName": "node-1",
             "conditions": {"ready": true}})
         };
         store.apply(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
