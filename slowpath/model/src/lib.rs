@@ -24,7 +24,7 @@ pub use endpoints::{Choice, Conditions, Policy, Reason, choose};
 pub use health::{HealthCheck, WithoutLocal};
 pub use incoming::{Incoming, Seen};
 pub use millrace_fastpath::wire::ethernet::MacAddr;
-pub use model::{HostPort, Model, ModelConfig};
+pub use model::{HostPort, Model, ModelConfig, PeerProblem};
 pub use object::{
     AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,
     ObjectName, Pod, PodPhase, PodPort, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,

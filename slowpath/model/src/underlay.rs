@@ -62,14 +62,55 @@ pub struct PeerView {
     pub name: ObjectName,
     /// Whether its packets go through a tunnel.
     pub tunnelled: bool,
+    /// What decided that.
+    pub why: WhyMode,
     /// Its address that decides: its tunnel end, or the next hop toward its pods.
     pub address: Option<IpAddr>,
+    /// The MAC address of its tunnel end, if there is a tunnel.
+    pub vtep_mac: Option<MacAddr>,
     /// The ranges of its pods.
     pub ranges: Vec<IpNet>,
     /// The uplinks, with next hops, that lead there and whose neighbours are known.
     pub hops: Vec<(PortId, IpAddr)>,
+    /// Those whose neighbours are not known.
+    pub awaited: Vec<(PortId, IpAddr)>,
     /// Largest packet that gets there whole, in bytes; nothing while there is no way.
     pub mtu: Option<u16>,
+}
+
+/// Why another node is reached as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhyMode {
+    /// Its annotation says so.
+    Annotation,
+    /// The configuration says so.
+    Configuration,
+    /// It is on a link of this node.
+    SameLink,
+    /// It is on no link of this node.
+    OtherLink,
+}
+
+/// Whether another node is reached.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PeerState {
+    /// By at least one next hop.
+    Reached,
+    /// There are next hops, and none is known yet.
+    Resolving,
+    /// There is no way to it.
+    Unreachable,
+}
+
+impl PeerView {
+    /// Whether it is reached.
+    pub fn state(&self) -> PeerState {
+        match (self.hops.is_empty(), self.awaited.is_empty()) {
+            (false, _) => PeerState::Reached,
+            (true, false) => PeerState::Resolving,
+            (true, true) => PeerState::Unreachable,
+        }
+    }
 }
 
 impl Underlay {
@@ -83,21 +124,6 @@ impl Underlay {
     /// An uplink that is up.
     pub(crate) fn uplink(&self, port: PortId) -> Option<&Uplink> {
         self.uplinks.iter().find(|uplink| uplink.port == port && uplink.is_up)
-    }
-
-    /// The uplinks and next hops by which an address is reached: it itself, if it is on a link.
-    pub(crate) fn hops(&self, address: IpAddr) -> Vec<(&Uplink, IpAddr)> {
-        if let Some(uplink) = self.on_link(address) {
-            return vec![(uplink, address)];
-        }
-        let alive = |route: &&UnderlayRoute| route.to.contains(&address) && !self.live_hops(route).is_empty();
-        let best = self
-            .routes
-            .iter()
-            .filter(alive)
-            .min_by_key(|route| (u8::MAX - route.to.prefix_len(), route.metric));
-        let hops = best.map(|route| self.live_hops(route)).unwrap_or_default();
-        hops.into_iter().map(|(uplink, gateway)| (uplink, gateway.unwrap_or(address))).collect()
     }
 
     /// Those of a route's hops whose uplink is up.

@@ -4,7 +4,7 @@ use crate::endpoints::Policy;
 use crate::object::{Node, ObjectName, TrafficPolicy};
 use crate::routing::NodeRouting;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// All nodes, and whether something that tables depend on has changed.
@@ -18,8 +18,8 @@ pub(crate) struct NodeIndex {
     pub(crate) addresses_changed: bool,
     /// Some node's range of pods has changed.
     pub(crate) ranges_changed: bool,
-    /// Something of another node has changed that the way to it depends on.
-    pub(crate) peers_changed: bool,
+    /// Nodes of which something has changed that the way to them, or from this one, depends on.
+    pub(crate) moved: BTreeSet<ObjectName>,
 }
 
 /// What of this node has changed.
@@ -38,7 +38,7 @@ impl NodeIndex {
             nodes: BTreeMap::new(),
             addresses_changed: true,
             ranges_changed: true,
-            peers_changed: true,
+            moved: BTreeSet::new(),
         }
     }
 
@@ -60,7 +60,9 @@ impl NodeIndex {
             zone: is_us && zone(before) != zone(after),
         };
         self.addresses_changed |= moved.addresses;
-        self.peers_changed |= way(before) != way(after);
+        if way(before) != way(after) {
+            self.moved.insert(name.clone());
+        }
         match node {
             Some(node) => self.nodes.insert(name, node),
             None => self.nodes.remove(&name),
@@ -68,13 +70,19 @@ impl NodeIndex {
         moved
     }
 
-    fn is_us(&self, name: &ObjectName) -> bool {
+    /// Whether this is the name of this node.
+    pub(crate) fn is_us(&self, name: &ObjectName) -> bool {
         name.namespace.is_empty() && name.name == self.us
     }
 
     /// This node, if it is known.
     pub(crate) fn own(&self) -> Option<&Node> {
         self.nodes.get(&ObjectName::cluster_wide(self.us.clone()))
+    }
+
+    /// A node, if it is another one and known.
+    pub(crate) fn other(&self, name: &ObjectName) -> Option<&Node> {
+        self.nodes.get(name).filter(|node| !self.is_us(&node.name))
     }
 
     /// All nodes but this one.

@@ -1,6 +1,5 @@
 //! The model: objects in, tables out.
 
-mod fib;
 mod host_ports;
 mod routes;
 mod services;
@@ -21,6 +20,7 @@ use std::sync::Arc;
 
 pub use host_ports::HostPort;
 pub(crate) use services::{ClaimKey, Programmed, sets_of};
+pub use ways::PeerProblem;
 
 /// What does not change while the model lives.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub struct Model {
     pub(crate) seen: Seen,
     pub(crate) underlay: crate::underlay::Underlay,
     routes: routes::Routes,
-    fib: fib::Fib,
+    ways: ways::Ways,
     tables: TableSet,
 }
 
@@ -98,7 +98,7 @@ impl Model {
             seen: Seen::default(),
             underlay: crate::underlay::Underlay::default(),
             routes: routes::Routes::default(),
-            fib: fib::Fib::default(),
+            ways: ways::Ways::default(),
             config,
         }
     }
@@ -170,8 +170,8 @@ impl Model {
     /// Whether anything changed since the last compilation that tables may depend on.
     pub fn has_changes(&self) -> bool {
         self.has_moved()
-            || self.fib.dirty
-            || self.nodes.peers_changed
+            || self.ways.has_changes()
+            || !self.nodes.moved.is_empty()
             || !self.services.dirty.is_empty()
             || !self.addresses.dirty.is_empty()
     }
@@ -242,11 +242,16 @@ impl Model {
         if std::mem::take(&mut self.nodes.ranges_changed) {
             self.tables.masquerade.toward_host = self.nodes.spare_addresses();
             self.tables.pod_ranges = Arc::new(AddressSet::new(self.pod_ranges()));
-            self.nodes.peers_changed = true;
         }
-        if std::mem::take(&mut self.nodes.peers_changed) || self.nodes.addresses_changed {
+        let moved = std::mem::take(&mut self.nodes.moved);
+        if self.nodes.addresses_changed || moved.iter().any(|name| self.nodes.is_us(name)) {
+            self.ways.touch_all();
+        }
+        if self.nodes.addresses_changed || !moved.is_empty() {
             self.compile_outgoing();
-            self.fib.dirty = true;
+        }
+        for name in moved {
+            self.ways.touch_peer(name);
         }
     }
 

@@ -39,14 +39,11 @@ impl Model {
             touched.extend(local.symmetric_difference(&self.routes.local).copied());
             self.routes.local = local;
         }
-        let obsolete = self.prepare_fib(&mut touched);
+        let released = self.prepare_ways(&mut touched);
         for prefix in touched {
             stale |= self.compile_prefix(prefix);
         }
-        if let Some(obsolete) = obsolete {
-            stale |= self.clean_fib(&obsolete);
-        }
-        stale
+        stale | self.clean_ways(released)
     }
 
     fn compile_port(&mut self, id: PortId, touched: &mut BTreeSet<IpNet>) -> bool {
