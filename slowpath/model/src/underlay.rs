@@ -114,11 +114,13 @@ impl PeerView {
 }
 
 impl Underlay {
-    /// The uplink on whose link an address is.
+    /// The uplink on whose link an address is: of several the one with the longest prefix, as the kernel has it.
     pub(crate) fn on_link(&self, address: IpAddr) -> Option<&Uplink> {
-        let holds =
-            |uplink: &&Uplink| uplink.is_up && uplink.addresses.iter().any(|net| net.contains(&address));
-        self.uplinks.iter().find(holds)
+        let up = self.uplinks.iter().filter(|uplink| uplink.is_up);
+        let links = up.flat_map(|uplink| uplink.addresses.iter().map(move |net| (net, uplink)));
+        let links = links.filter(|(net, _)| net.contains(&address));
+        // The first of equals.
+        links.rev().max_by_key(|(net, _)| net.prefix_len()).map(|(_, uplink)| uplink)
     }
 
     /// An uplink that is up.

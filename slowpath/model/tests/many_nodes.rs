@@ -100,10 +100,19 @@ fn measure(what: &str, mut known: Underlay) {
         nodes.push(start.elapsed());
         published = vec![next];
     }
-    drop(published);
     let start = Instant::now();
     assert_eq!(model.peer_problems(), []);
     println!("{what}: all nodes looked at for problems in {:?}", start.elapsed());
+    known.uplinks[0].is_up = false;
+    let start = Instant::now();
+    model.set_underlay(known.clone());
+    published.push(model.compile());
+    let down = start.elapsed();
+    known.uplinks[0].is_up = true;
+    let start = Instant::now();
+    model.set_underlay(known);
+    published.push(model.compile());
+    println!("{what}: the link down {down:?}, up {:?}", start.elapsed());
     println!("{what}: a neighbour {:?}, a node {:?} (median, 99th percentile)", median(flaps), median(nodes));
 }
 

@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug)]
 pub(crate) struct NodeIndex {
     us: String,
+    /// This node's object once more: every way depends on it.
+    own: Option<Node>,
     /// This node's addresses while no object says which they are.
     assumed: Vec<IpAddr>,
     pub(crate) nodes: BTreeMap<ObjectName, Node>,
@@ -34,6 +36,7 @@ impl NodeIndex {
     pub(crate) fn new(us: String) -> Self {
         NodeIndex {
             us,
+            own: None,
             assumed: Vec::new(),
             nodes: BTreeMap::new(),
             addresses_changed: true,
@@ -63,6 +66,9 @@ impl NodeIndex {
         if way(before) != way(after) {
             self.moved.insert(name.clone());
         }
+        if is_us {
+            self.own = node.clone();
+        }
         match node {
             Some(node) => self.nodes.insert(name, node),
             None => self.nodes.remove(&name),
@@ -77,7 +83,7 @@ impl NodeIndex {
 
     /// This node, if it is known.
     pub(crate) fn own(&self) -> Option<&Node> {
-        self.nodes.get(&ObjectName::cluster_wide(self.us.clone()))
+        self.own.as_ref()
     }
 
     /// A node, if it is another one and known.

@@ -1,7 +1,7 @@
 //! Ways behind uplinks: peers, routes, neighbours.
 
 use super::*;
-use crate::underlay::{Hop, Underlay, UnderlayRoute, Uplink};
+use crate::underlay::{Hop, PeerState, Underlay, UnderlayRoute, Uplink, WhyMode};
 use ipnet::IpNet;
 use millrace_fastpath::tables::Adjacency;
 
@@ -169,4 +169,144 @@ fn connections_that_leave_the_cluster_are_masqueraded_and_others_not() {
     }
     assert!(!applies("192.0.2.1", "198.18.0.1"), "no pod");
     assert_eq!(model_with(|_| ()).compile().masquerade.outgoing, None);
+}
+
+fn problems(model: &Model) -> Vec<String> {
+    model.peer_problems().iter().map(|(name, problem)| format!("{name}: {problem}")).collect()
+}
+
+#[test]
+fn a_range_that_overlaps_ours_is_left_out_and_said_and_the_rest_of_its_node_is_reached() {
+    let mut model = model_with(|_| ());
+    model.compile();
+    assert_eq!(problems(&model), [""; 0]);
+    model.apply(Object::Node(other("near", &["192.0.2.2"], &["10.1.0.128/25", "10.2.0.0/24"])));
+    let tables = model.compile();
+    assert!(tables.routes.way(ip("10.1.0.200").into()).is_none());
+    assert_eq!(way(&tables, "10.2.0.7").destination_mac, NEAR);
+    assert_eq!(
+        problems(&model),
+        ["near: spec.podCIDRs 10.1.0.128/25 overlaps 10.1.0.0/24 of this node, here: it is left out"]
+    );
+}
+
+#[test]
+fn of_two_nodes_with_one_range_the_first_name_has_it_and_the_other_inherits_it() {
+    let mut model = model_with(|_| ());
+    model.apply(Object::Node(other("zone-edge", &["192.0.2.3"], &["10.2.0.0/24", "10.3.0.0/25"])));
+    let tables = model.compile();
+    assert_eq!(way(&tables, "10.2.0.7").destination_mac, NEAR);
+    assert_eq!(
+        problems(&model),
+        [
+            "zone-edge: spec.podCIDRs 10.2.0.0/24 is that of node near, too, which has it",
+            "zone-edge: spec.podCIDRs 10.3.0.0/25 lies in 10.3.0.0/24 of node far: packets to it come here",
+        ]
+    );
+    let mut underlay = model.underlay.clone();
+    underlay.neighbours.insert((NIC, ip("192.0.2.3")), MacAddr([2, 0, 0, 0, 0, 3]));
+    model.set_underlay(underlay);
+    model.delete(Kind::Node, &ObjectName::cluster_wide("near"));
+    assert_eq!(way(&model.compile(), "10.2.0.7").destination_mac, MacAddr([2, 0, 0, 0, 0, 3]));
+    assert_eq!(problems(&model).len(), 1, "the range is its own now");
+}
+
+#[test]
+fn a_node_that_cannot_be_reached_for_want_of_an_address_says_which() {
+    let mut model = model_with(|config| config.routing.mode = RoutingMode::Native);
+    model.apply(Object::Node(other("far", &["198.51.100.3"], &["10.3.0.0/24", "fd00:3::/64"])));
+    model.apply(Object::Node(other("near", &[], &["10.2.0.0/24"])));
+    model.compile();
+    let lacks = "status.addresses has no address by which spec.podCIDRs";
+    assert_eq!(
+        problems(&model),
+        [
+            format!("far: {lacks} fd00:3::/64 could be reached"),
+            format!("near: {lacks} 10.2.0.0/24 could be reached")
+        ]
+    );
+    let mut model = model_with(|_| ());
+    model.apply(Object::Node(other(NODE, &["192.0.2.1"], &["10.1.0.0/24"])));
+    model.apply(Object::Node(other("far", &["2001:db8:f::3"], &["10.3.0.0/24"])));
+    model.apply(Object::Node(other("other", &["192.0.2.2"], &[])));
+    let tables = model.compile();
+    // Not by the default route, as pods here know no others.
+    assert!(tables.routes.way(ip("10.3.0.7").into()).is_none());
+    let said = problems(&model);
+    assert!(said[0].starts_with("far: status.addresses has no address of a family that this node, here"));
+    assert!(said[1].starts_with("other: status.addresses 192.0.2.2 is that of node near"), "{said:?}");
+}
+
+#[test]
+fn packets_wait_for_next_hops_that_are_not_known_and_say_for_which() {
+    let mut model = model_with(|_| ());
+    let mut underlay = model.underlay.clone();
+    underlay.neighbours.clear();
+    model.set_underlay(underlay.clone());
+    let tables = model.compile();
+    for address in ["10.2.0.7", "10.3.0.7", "203.0.113.1", "192.0.2.77"] {
+        assert_eq!(tables.routes.lookup(ip(address).into()), Some(Route::OnLink(NIC)), "{address}");
+    }
+    assert_eq!(model.awaited(NIC, ip("10.2.0.7")), [(NIC, ip("192.0.2.2"))]);
+    assert_eq!(model.awaited(NIC, ip("10.3.0.7")), [(NIC, ip("192.0.2.254"))]);
+    assert_eq!(model.awaited(NIC, ip("203.0.113.1")), [(NIC, ip("192.0.2.254"))]);
+    assert_eq!(model.awaited(NIC, ip("192.0.2.77")), [(NIC, ip("192.0.2.77"))]);
+    assert!(model.peers().all(|peer| peer.state() == PeerState::Resolving));
+    // What there is no link to does not wait.
+    underlay.uplinks[0].is_up = false;
+    model.set_underlay(underlay);
+    let tables = model.compile();
+    assert!(!matches!(tables.routes.lookup(ip("10.2.0.7").into()), Some(Route::OnLink(_))));
+    assert!(model.peers().all(|peer| peer.state() == PeerState::Unreachable));
+}
+
+#[test]
+fn a_change_of_one_node_or_neighbour_changes_its_prefixes_only() {
+    let mut model = model_with(|_| ());
+    let before = model.compile();
+    let mut underlay = model.underlay.clone();
+    underlay.neighbours.insert((NIC, ip("192.0.2.2")), MacAddr([2; 6]));
+    model.set_underlay(underlay);
+    let after = model.compile();
+    let changed = |after: &TableSet, before: &TableSet| {
+        let all = after.routes.changes_since(&before.routes);
+        let moved = all.filter(|change| change.before != change.now);
+        let mut prefixes: Vec<String> = moved.map(|change| change.prefix.to_string()).collect();
+        prefixes.sort();
+        prefixes
+    };
+    // Its IPv6 range goes by its IPv6 address, which has not moved.
+    assert_eq!(changed(&after, &before), ["10.2.0.0/24", "192.0.2.2/32"]);
+    model.apply(Object::Node(other("far", &["198.51.100.4"], &["10.3.0.0/24"])));
+    let moved = model.compile();
+    assert_eq!(changed(&moved, &after), ["10.3.0.0/24", "198.51.100.3/32", "198.51.100.4/32"]);
+    model.delete(Kind::Node, &ObjectName::cluster_wide("far"));
+    let gone = model.compile();
+    assert_eq!(changed(&gone, &moved), ["10.3.0.0/24", "198.51.100.4/32"]);
+    model.apply(Object::Node(other("far", &["198.51.100.4"], &["10.3.0.0/24"])));
+    assert_eq!(changed(&model.compile(), &gone), ["10.3.0.0/24", "198.51.100.4/32"], "it is back");
+}
+
+#[test]
+fn a_view_of_a_peer_says_what_decided_the_mode() {
+    let mut model = model_with(|_| ());
+    let mut told = other("told", &["192.0.2.5"], &["10.5.0.0/24"]);
+    told.routing.mode = Some(RoutingMode::Vxlan);
+    model.apply(Object::Node(told));
+    model.compile();
+    let views: Vec<_> = model.peers().map(|peer| (peer.tunnelled, peer.why, peer.state())).collect();
+    assert_eq!(
+        views,
+        [
+            (true, WhyMode::OtherLink, PeerState::Reached),
+            (false, WhyMode::SameLink, PeerState::Reached),
+            (true, WhyMode::Annotation, PeerState::Resolving),
+        ]
+    );
+    let told = model.peers().last().unwrap();
+    assert_eq!(told.vtep_mac, Some(MacAddr([2, 0x56, 192, 0, 2, 5])));
+    assert_eq!((&told.awaited[..], told.mtu), (&[(NIC, ip("192.0.2.5"))][..], None));
+    let configured = model_with(|config| config.routing.mode = RoutingMode::Native);
+    let of_all = configured.peers().filter(|peer| peer.why == WhyMode::Configuration);
+    assert_eq!(of_all.count(), 2);
 }

@@ -53,7 +53,7 @@ impl Model {
         let is_known = self.underlay.neighbour(port, address).is_some() && is_routed(address.into());
         if let Some(uplink) = uplink.filter(|_| is_known) {
             let target = self.target(&[(uplink, address)], |way| way);
-            outcome.claims.insert((address.into(), Source::Neighbour), target);
+            outcome.claims.insert((address.into(), Source::Neighbour(port)), target);
         }
         outcome
     }

@@ -23,6 +23,7 @@ use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use numbers::Numbers;
 use route_index::RouteIndex;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -72,8 +73,8 @@ enum Source {
     OwnRange,
     /// Another node: its pods' range or, through a tunnel, its address. Of several the first name has it.
     Peer(ObjectName),
-    /// A neighbour's own address.
-    Neighbour,
+    /// A neighbour's own address, by this port. Only one unit may stand behind a claim, or one would withdraw another's.
+    Neighbour(PortId),
     /// The link behind an uplink; of several the first in the order of uplinks.
     Link(usize),
     /// A configured route or one of the kernel's.
@@ -130,6 +131,8 @@ pub(super) struct Ways {
     /// The claims that the tables follow.
     targets: BTreeMap<IpNet, Target>,
     numbers: Numbers,
+    /// What is wrong with other nodes, once somebody has asked.
+    problems: OnceCell<Vec<(ObjectName, PeerProblem)>>,
 }
 
 #[derive(Debug)]
@@ -149,11 +152,13 @@ impl Ways {
     pub(super) fn touch_peer(&mut self, name: ObjectName) {
         self.dirty.insert(Unit::Peer(name));
         self.end_dirty = true;
+        self.problems = OnceCell::new();
     }
 
     /// Something of this node has changed.
     pub(super) fn touch_all(&mut self) {
         (self.all_dirty, self.end_dirty) = (true, true);
+        self.problems = OnceCell::new();
     }
 }
 

@@ -74,8 +74,12 @@ struct Owners<'a> {
 }
 
 impl Model {
-    /// What is wrong with other nodes, by name. Looks at all of them. Without uplinks nobody depends on them.
-    pub fn peer_problems(&self) -> Vec<(ObjectName, PeerProblem)> {
+    /// What was wrong with other nodes at the last compilation, by name. Without uplinks nobody depends on them.
+    pub fn peer_problems(&self) -> &[(ObjectName, PeerProblem)] {
+        self.ways.problems.get_or_init(|| self.find_problems())
+    }
+
+    fn find_problems(&self) -> Vec<(ObjectName, PeerProblem)> {
         if self.underlay.uplinks.is_empty() {
             return Vec::new();
         }
@@ -107,11 +111,9 @@ impl Model {
     ) -> impl Iterator<Item = PeerProblem> + 'a {
         node.pod_cidrs.iter().filter_map(move |range| {
             let range = range.trunc();
-            let own = self.own_node();
-            if let Some((us, ours)) = own.and_then(|us| {
-                let ours = us.pod_cidrs.iter().find(|ours| overlap(range, **ours))?;
-                Some((us, ours))
-            }) {
+            let us = self.own_node();
+            let ours = us.and_then(|us| us.pod_cidrs.iter().find(|ours| overlap(range, **ours)));
+            if let (Some(us), Some(ours)) = (us, ours) {
                 return Some(PeerProblem::Ours { range, ours: *ours, us: us.name.clone() });
             }
             let owner = *owners.ranges.get(&range)?;
