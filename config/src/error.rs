@@ -1,7 +1,8 @@
 //! What can be wrong with a configuration.
 
 use crate::address::Prefix;
-use crate::names::PortName;
+use crate::names::{InterfaceName, PortName};
+use crate::services::PortRange;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -112,6 +113,58 @@ pub enum Conflict {
         owner: PortName,
         /// Index of the port that wants it, too.
         second: usize,
+    },
+    /// Two uplinks on one interface.
+    #[error("uplinks[{second}].interface: {interface} is already that of uplinks[{first}]")]
+    UplinkInterface {
+        /// The interface that occurs twice.
+        interface: InterfaceName,
+        /// Index of the first uplink.
+        first: usize,
+        /// Index of the second uplink.
+        second: usize,
+    },
+    /// A port that an uplink makes is configured, too.
+    #[error("ports[{port}]: {value} belongs to uplinks[{uplink}], which is a port of its own")]
+    UplinkPort {
+        /// The name, or what both want to use.
+        value: String,
+        /// Index of the uplink.
+        uplink: usize,
+        /// Index of the port.
+        port: usize,
+    },
+    /// A port that serves two purposes.
+    #[error("routing.vxlan.port: {port} lies in {field} {range}: packets to it would mean two things")]
+    TunnelPort {
+        /// The port of tunnels.
+        port: u16,
+        /// What the range is for.
+        field: &'static str,
+        /// The range.
+        range: PortRange,
+    },
+    /// Two routes to one prefix.
+    #[error(
+        "routing.routes[{second}].to: {to} is already that of routes[{first}]; name all routers in one `via`"
+    )]
+    RouteTwice {
+        /// The destination.
+        to: Prefix,
+        /// Index of the first route.
+        first: usize,
+        /// Index of the second route.
+        second: usize,
+    },
+    /// A NIC that is taken leaves the host nothing to speak through.
+    #[error(
+        "uplinks[{uplink}]: {interface} is taken from the host by kind dpdk, and with hostLeg none the host has nothing to speak through"
+    )]
+    NoVoice {
+        /// Index of the uplink.
+        uplink: usize,
+        /// Its interface.
+        interface: InterfaceName,
     },
     /// A port claims an address of the gateway.
     #[error("ports[{port}].addresses: {address} holds the gateway's address {gateway}")]

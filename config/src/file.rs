@@ -2,8 +2,9 @@
 
 use crate::address::Prefix;
 use crate::error::{ConfigError, Conflict};
-use crate::names::PortName;
+use crate::names::{InterfaceName, PortName};
 use crate::node::{Config, Source};
+use crate::services::PortRange;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -69,6 +70,8 @@ fn one_line(message: &str) -> String {
 fn check(config: &Config) -> Result<(), Conflict> {
     config.cluster.check()?;
     config.cni.check(&config.cluster)?;
+    check_uplinks(config)?;
+    check_routing(config)?;
     let mut names: BTreeMap<&PortName, usize> = BTreeMap::new();
     let mut addresses: BTreeMap<Prefix, &PortName> = BTreeMap::new();
     let mut places: BTreeMap<String, &PortName> = BTreeMap::new();
@@ -90,6 +93,49 @@ fn check(config: &Config) -> Result<(), Conflict> {
             if let Some(&gateway) = gateways.iter().find(claims) {
                 return Err(Conflict::GatewayAddress { gateway, address, port: second });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Each uplink is a port of its own, with an interface of its own.
+fn check_uplinks(config: &Config) -> Result<(), Conflict> {
+    let mut interfaces: BTreeMap<&InterfaceName, usize> = BTreeMap::new();
+    for (second, uplink) in config.uplinks.iter().enumerate() {
+        let interface = &uplink.interface;
+        if let Some(first) = interfaces.insert(interface, second) {
+            return Err(Conflict::UplinkInterface { interface: interface.clone(), first, second });
+        }
+        if uplink.takes_nic() && config.host_leg.interface().is_none() {
+            return Err(Conflict::NoVoice { uplink: second, interface: interface.clone() });
+        }
+        // A name that no port can have was refused before.
+        let Ok(own) = uplink.port() else { continue };
+        for (index, port) in config.ports.iter().enumerate() {
+            let name = (port.name == own.name).then(|| port.name.to_string());
+            let place = (port.place() == own.place()).then(|| port.place());
+            if let Some(value) = name.or(place) {
+                return Err(Conflict::UplinkPort { value, uplink: second, port: index });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_routing(config: &Config) -> Result<(), Conflict> {
+    let port = config.routing.vxlan.port.get();
+    let ranges = [
+        ("services.masqueradePorts", config.services.masquerade_ports),
+        ("the range of NodePorts,", PortRange::NODE_PORTS),
+    ];
+    let holds = |range: &PortRange| (range.first()..=range.last()).contains(&port);
+    if let Some((field, range)) = ranges.into_iter().find(|(_, range)| holds(range)) {
+        return Err(Conflict::TunnelPort { port, field, range });
+    }
+    let mut prefixes: BTreeMap<Prefix, usize> = BTreeMap::new();
+    for (second, route) in config.routing.routes.iter().enumerate() {
+        if let Some(first) = prefixes.insert(route.to, second) {
+            return Err(Conflict::RouteTwice { to: route.to, first, second });
         }
     }
     Ok(())

@@ -106,6 +106,16 @@ impl TryFrom<RawStaticRoute> for StaticRoute {
             let value = to.to_string();
             return Err(InvalidValue::Form { value, expected: "a route with at least one router in `via`" });
         }
+        let twice = via.iter().enumerate().find(|(at, router)| via[..*at].contains(router));
+        if let Some((_, router)) = twice {
+            return Err(InvalidValue::Twice { field: "via", value: router.to_string() });
+        }
+        let unusable =
+            |router: &&IpAddr| router.is_unspecified() || router.is_multicast() || router.is_loopback();
+        if let Some(router) = via.iter().find(unusable) {
+            let value = router.to_string();
+            return Err(InvalidValue::Form { value, expected: "the address of a router" });
+        }
         match via.iter().find(|router| router.is_ipv4() != to.net().addr().is_ipv4()) {
             Some(other) => Err(InvalidValue::Form {
                 value: other.to_string(),

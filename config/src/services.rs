@@ -24,10 +24,6 @@ pub struct Services {
     pub health_address: HealthAddress,
 }
 
-/// The ports that Kubernetes gives to services of type NodePort unless told otherwise
-/// (`--service-node-port-range` of kube-apiserver).
-const NODE_PORTS: (u16, u16) = (30_000, 32_767);
-
 /// A range of port numbers to masquerade with, written `first-last`, both included.
 ///
 /// It holds no privileged port and none of the usual NodePorts, and at least [`PortRange::LEAST`] ports.
@@ -44,6 +40,10 @@ impl PortRange {
     /// The lowest port that is not privileged (`net.ipv4.ip_unprivileged_port_start`).
     pub const LOWEST: u16 = 1_024;
 
+    /// The ports that Kubernetes gives to services of type NodePort unless told otherwise
+    /// (`--service-node-port-range` of kube-apiserver).
+    pub const NODE_PORTS: PortRange = PortRange { first: 30_000, last: 32_767 };
+
     /// A range from `first` to `last`, both included, if it can serve.
     pub fn try_new(first: u16, last: u16) -> Result<Self, InvalidValue> {
         let range = PortRange { first, last };
@@ -57,7 +57,7 @@ impl PortRange {
         if u32::from(last - first) + 1 < Self::LEAST {
             return wrong("a range of at least 256 ports");
         }
-        if first <= NODE_PORTS.1 && NODE_PORTS.0 <= last {
+        if first <= Self::NODE_PORTS.last && Self::NODE_PORTS.first <= last {
             return wrong("a range apart from that of NodePorts, 30000-32767");
         }
         Ok(range)

@@ -62,9 +62,20 @@ fn the_sample_shows_every_field() {
     let kinds: Vec<_> = config.ports.iter().map(|port| port.attachment.kind().name()).collect();
     assert_eq!(kinds, ["af-xdp", "tap", "vhost-user", "dpdk"]);
     // A field that the sample forgets would be one that no reader knows of: the parser lists all it accepts.
-    for section in
-        ["", "workers", "memory", "eal", "flowTable", "gateway", "cluster", "services", "api", "metrics"]
-    {
+    for section in [
+        "",
+        "workers",
+        "memory",
+        "eal",
+        "flowTable",
+        "gateway",
+        "cluster",
+        "services",
+        "api",
+        "metrics",
+        "routing",
+        "masquerade",
+    ] {
         let wrong =
             if section.is_empty() { "nonsense: 1".into() } else { format!("{section}: {{nonsense: 1}}") };
         let message = error(&wrong);
@@ -341,4 +352,52 @@ fn an_uplink_is_shared_with_the_host_unless_its_device_is_named() {
         let message = error(&format!("uplinks: [{wrong}]"));
         assert!(message.contains(named), "{message}");
     }
+}
+
+#[test]
+fn an_uplink_has_an_interface_and_a_port_of_its_own() {
+    refused(
+        "uplinks: [{interface: eth0}, {interface: eth1}, {interface: eth0}]",
+        &["uplinks[2].interface", "eth0", "uplinks[0]"],
+    );
+    refused(
+        "uplinks: [{interface: eth0}]\nports: [{name: eth0, kind: tap, netns: a, pod: x/a}]",
+        &["ports[0]", "eth0 belongs to uplinks[0]"],
+    );
+    refused(
+        "uplinks: [{interface: eth0}]\nports: [{name: a, kind: af-xdp, interface: eth0, pod: x/a}]",
+        &["ports[0]", "eth0", "uplinks[0]"],
+    );
+    refused(
+        "hostLeg: none\nuplinks: [{interface: eth1, kind: dpdk, dpdk: {devargs: net_tap0}}]",
+        &["uplinks[0]", "eth1", "hostLeg"],
+    );
+    config("hostLeg: none\nuplinks: [{interface: eth0}]");
+}
+
+#[test]
+fn the_port_of_tunnels_means_nothing_else() {
+    refused("routing: {vxlan: {port: 0}}", &["routing.vxlan.port", "0 is not in 1..=65535"]);
+    refused("routing: {vxlan: {vni: 16777216}}", &["routing.vxlan.vni", "16777216 is not in"]);
+    refused("routing: {vxlan: {port: 50000}}", &["50000", "services.masqueradePorts 49152-65535"]);
+    refused("routing: {vxlan: {port: 30001}}", &["30001", "NodePorts, 30000-32767"]);
+    config("routing: {vxlan: {port: 50000}}\nservices: {masqueradePorts: 40000-49999}");
+    refused("routing: {mode: ipip}", &["routing.mode", "ipip"]);
+    refused("routing: {vxlan: {checksum: maybe}}", &["routing.vxlan.checksum", "maybe"]);
+}
+
+#[test]
+fn a_configured_route_has_routers_of_its_family_each_once() {
+    let route = |fields: &str| format!("routing: {{routes: [{{{fields}}}]}}");
+    refused(&route("to: 10.8.0.0/16, via: []"), &["routes[0]", "10.8.0.0/16", "at least one router"]);
+    refused(&route("to: 10.8.0.0/16"), &["routes[0]", "via"]);
+    refused(&route("to: 10.8.0.0/16, via: ['fe80::1']"), &["routes[0]", "fe80::1", "family"]);
+    refused(&route("to: 10.8.0.1/16, via: [192.0.2.1]"), &["routes[0].to", "10.8.0.0/16"]);
+    refused(&route("to: 10.8.0.0/16, via: [192.0.2.1, 192.0.2.1]"), &["routes[0]", "192.0.2.1 occurs twice"]);
+    refused(&route("to: 10.8.0.0/16, via: [224.0.0.5]"), &["routes[0]", "224.0.0.5"]);
+    refused(
+        &route("to: 10.8.0.0/16, via: [192.0.2.1]}, {to: 10.8.0.0/16, via: [192.0.2.2]"),
+        &["routes[1].to", "10.8.0.0/16", "routes[0]"],
+    );
+    assert_eq!(config(&route("to: '::/0', via: ['fe80::1', 'fe80::2']")).routing.routes[0].via.len(), 2);
 }
