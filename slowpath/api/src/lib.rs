@@ -19,7 +19,7 @@
 //! | `GET /v1/flows?`[`FlowFilter`] | [`FlowList`] |
 //! | `GET /v1/trace?`[`TraceRequest`] | [`Trace`] |
 //! | `GET /v1/peers` | [`PeerList`] |
-//! | `GET /v1/routes` | [`RouteList`] |
+//! | `GET /v1/routes?`[`RouteFilter`] | [`RouteList`] |
 //! | `GET /v1/drops` | [`DropList`] |
 //! | `GET /v1/workers` | [`WorkerList`] |
 //! | `GET /v1/tables` | [`Tables`] |
@@ -52,7 +52,7 @@ pub use error::{ErrorBody, ErrorCode, Refusal};
 pub use flows::{DEFAULT_FLOW_LIMIT, Flow, FlowFilter, FlowList, Protocol};
 pub use millrace_config::{DEFAULT_SOCKET, PortConfig};
 pub use ports::{LinkState, Port, PortCounts, PortList};
-pub use routes::{NextHop, Peer, PeerList, RouteList, TableRoute};
+pub use routes::{NextHop, Peer, PeerList, RouteFilter, RouteList, TableRoute};
 pub use services::{
     Affinity, AffinityClient, Endpoint, EndpointPool, Frontend, Reason, Service, ServiceFlows, ServiceList,
     ServicePort, Slice, WhenEmpty,

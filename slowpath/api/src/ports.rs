@@ -21,13 +21,13 @@ pub struct Port {
     pub config: PortConfig,
     /// The number in the tables.
     pub number: u32,
-    /// The MAC address of the peer, configured or derived.
+    /// The MAC address of the peer, configured or derived; of an uplink the NIC's own.
     pub mac: String,
     /// The MTU in bytes.
     pub mtu: u16,
     /// Whether the peer is there.
     pub link: LinkState,
-    /// The addresses that lead here: configured ones and the pod's, as prefixes.
+    /// The addresses that lead here: configured ones and the pod's, as prefixes; of an uplink the node's own on its link.
     #[serde(default)]
     pub addresses: Vec<String>,
     /// The pod's own addresses, as far as the pod is known.

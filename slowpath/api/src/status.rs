@@ -26,6 +26,14 @@ pub struct Status {
     pub ports_up: u64,
     /// All ports.
     pub ports: u64,
+    /// Configured uplinks that are open and whose link is up.
+    pub uplinks_up: u64,
+    /// All configured uplinks.
+    pub uplinks: u64,
+    /// Other nodes that are reached.
+    pub peers_reached: u64,
+    /// All other nodes; none without uplinks.
+    pub peers: u64,
     /// Services with a frontend on this node.
     pub services: u64,
     /// Worker threads.

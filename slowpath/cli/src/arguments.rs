@@ -46,7 +46,7 @@ pub enum Command {
     Peer(ListCommand),
     /// Show routes.
     #[command(subcommand)]
-    Route(ListCommand),
+    Route(RouteCommand),
     /// Show the flow table.
     #[command(subcommand)]
     Flow(FlowCommand),
@@ -72,6 +72,17 @@ pub enum Command {
 pub enum ListCommand {
     /// Show all.
     List,
+}
+
+/// What to do with routes.
+#[derive(Debug, Subcommand)]
+pub enum RouteCommand {
+    /// Show all routes, or the one to an address.
+    List {
+        /// Only the route that packets to this address take.
+        #[arg(long)]
+        to: Option<IpAddr>,
+    },
 }
 
 /// What to do with services.

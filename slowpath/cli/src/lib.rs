@@ -13,12 +13,12 @@ mod table;
 mod trace;
 
 pub use arguments::{
-    Arguments, Command, FlowArguments, ListCommand, Output, PortArguments, PortCommand, ServiceCommand,
-    TraceArguments,
+    Arguments, Command, FlowArguments, ListCommand, Output, PortArguments, PortCommand, RouteCommand,
+    ServiceCommand, TraceArguments,
 };
 pub use service_name::{NotAService, ServiceName};
 
-use millrace_api::{Client, ClientError, Untraceable, path};
+use millrace_api::{Client, ClientError, RouteFilter, Untraceable, path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Write};
@@ -78,7 +78,9 @@ fn execute(arguments: &Arguments, out: &mut impl Write, errors: &mut impl Write)
             session.show(&name.path(), out, service::explained)
         }
         Command::Peer(ListCommand::List) => session.show(path::PEERS, out, show::peers),
-        Command::Route(ListCommand::List) => session.show(path::ROUTES, out, show::routes),
+        Command::Route(RouteCommand::List { to }) => {
+            session.show(&RouteFilter { to: *to }.to_path(), out, show::routes)
+        }
         Command::Flow(arguments::FlowCommand::List(filter)) => {
             let flows: millrace_api::FlowList = session.client.get(&filter.filter().to_path())?;
             if flows.truncated {

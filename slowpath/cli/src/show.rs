@@ -23,6 +23,10 @@ pub(crate) fn status(status: &Status) -> String {
     }
     row("objects", format!("{} ({} errors)", source.objects, source.errors));
     row("ports", format!("{} ({} up)", status.ports, status.ports_up));
+    if status.uplinks > 0 {
+        row("uplinks", format!("{} ({} up)", status.uplinks, status.uplinks_up));
+        row("other nodes", format!("{} ({} reached)", status.peers, status.peers_reached));
+    }
     row("services", status.services.to_string());
     row("workers", status.workers.to_string());
     row("flows", format!("{} of {}", status.flows, status.flow_capacity));
@@ -45,7 +49,7 @@ fn server_of(server: &ServerStatus) -> String {
 }
 
 pub(crate) fn ports(list: &PortList) -> String {
-    let head = ["NAME", "KIND", "LINK", "POD", "MAC", "MTU", "ADDRESSES", "RX", "TX", "DROPS"];
+    let head = ["NAME", "KIND", "ROLE", "LINK", "POD", "MAC", "MTU", "ADDRESSES", "RX", "TX", "DROPS"];
     let mut table = Table::new(head);
     for port in &list.ports {
         let link = match &port.link {
@@ -55,6 +59,7 @@ pub(crate) fn ports(list: &PortList) -> String {
         table.row([
             port.config.name.to_string(),
             port.config.attachment.kind().to_string(),
+            port.config.role().name().to_owned(),
             link,
             port.config.pod.as_ref().map(ToString::to_string).unwrap_or_default(),
             port.mac.clone(),
@@ -69,15 +74,19 @@ pub(crate) fn ports(list: &PortList) -> String {
 }
 
 pub(crate) fn peers(list: &PeerList) -> String {
-    let mut table = Table::new(["NAME", "MODE", "ADDRESS", "RANGES", "MTU", "NEXT HOPS"]);
+    let head = ["NAME", "MODE", "REASON", "STATE", "ADDRESS", "RANGES", "MTU", "VTEP MAC", "NEXT HOPS"];
+    let mut table = Table::new(head);
     for peer in &list.peers {
         table.row([
             peer.name.clone(),
             peer.mode.clone(),
+            peer.reason.clone(),
+            peer.state.clone(),
             peer.address.clone().unwrap_or_default(),
             peer.ranges.join(","),
             peer.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
-            hops(&peer.next_hops),
+            peer.vtep_mac.clone().unwrap_or_default(),
+            hops(if peer.next_hops.is_empty() { &peer.awaited } else { &peer.next_hops }),
         ]);
     }
     table.render()

@@ -1,5 +1,6 @@
 mod services;
 mod traces;
+mod ways;
 
 use super::*;
 use clap::Parser;

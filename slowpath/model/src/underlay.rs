@@ -55,6 +55,9 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
 }
 
+/// Where a neighbour is: the uplink of its link, and its address.
+pub type Place = (PortId, IpAddr);
+
 /// Another node, and the way to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerView {
@@ -71,9 +74,9 @@ pub struct PeerView {
     /// The ranges of its pods.
     pub ranges: Vec<IpNet>,
     /// The uplinks, with next hops, that lead there and whose neighbours are known.
-    pub hops: Vec<(PortId, IpAddr)>,
+    pub hops: Vec<Place>,
     /// Those whose neighbours are not known.
-    pub awaited: Vec<(PortId, IpAddr)>,
+    pub awaited: Vec<Place>,
     /// Largest packet that gets there whole, in bytes; nothing while there is no way.
     pub mtu: Option<u16>,
 }

@@ -30,24 +30,32 @@ impl<F: Frame> Control<F> {
         self.ports.values().filter(up).count()
     }
 
+    /// Uplinks that are open and carry something.
+    pub(super) fn uplinks_up(&self) -> usize {
+        self.model.uplinks().iter().filter(|uplink| uplink.is_up).count()
+    }
+
     fn describe(&self, port: &Port) -> millrace_api::Port {
         // A pod may have become known, or have got another family, after its port.
         let addresses = self.prefixes_of(port.id);
         let own = |net: &&IpNet| port.config.addresses.iter().any(|prefix| prefix.net() == **net);
         let pod_ips = addresses.iter().filter(|net| !own(net)).map(|net| net.addr()).collect();
+        let uplink = self.model.uplink(port.id);
+        let shown: Vec<IpNet> =
+            uplink.map_or_else(|| addresses.iter().copied().collect(), |uplink| uplink.addresses.clone());
         let totals = port.counters.totals();
         let device = port.device.as_ref();
         millrace_api::Port {
             config: port.config.clone(),
             number: port.id.0.into(),
-            mac: port.config.peer_mac().to_string(),
+            mac: uplink.map_or_else(|| port.config.peer_mac().to_string(), |uplink| uplink.mac.to_string()),
             mtu: port.mtu,
             link: match device.map(|device| device.link()) {
                 Some(Link::Up) => LinkState::Up,
                 Some(Link::Down(reason)) => LinkState::Down { reason },
                 None => LinkState::Down { reason: "closed".to_owned() },
             },
-            addresses: addresses.iter().map(ToString::to_string).collect(),
+            addresses: shown.iter().map(ToString::to_string).collect(),
             pod_ips,
             workers: port.workers.iter().map(|worker| worker.0.into()).collect(),
             details: device

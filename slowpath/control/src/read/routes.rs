@@ -1,10 +1,12 @@
 //! The ways to other nodes and to the world.
 
 use crate::control::Control;
-use millrace_api::{NextHop, Peer, PeerList, RouteList, TableRoute};
-use millrace_fastpath::port::{Frame, PortId};
+use millrace_api::{NextHop, ObjectError, Peer, PeerList, RouteFilter, RouteList, TableRoute};
+use millrace_fastpath::port::Frame;
 use millrace_fastpath::tables::{Adjacency, AdjacencyId, Route, RouteTable};
-use millrace_model::underlay::PeerView;
+use millrace_model::underlay::{PeerState, PeerView, Place, WhyMode};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 impl<F: Frame> Control<F> {
     /// The other nodes.
@@ -13,32 +15,93 @@ impl<F: Frame> Control<F> {
     }
 
     fn peer(&self, peer: &PeerView) -> Peer {
-        let hop = |(port, address): &(PortId, std::net::IpAddr)| NextHop {
-            port: self.port_name(*port).unwrap_or_default(),
-            address: Some(address.to_string()),
-            mac: None,
-        };
+        let hops = |places: &[Place]| places.iter().map(|place| self.next_hop(place)).collect();
         Peer {
             name: peer.name.name.clone(),
-            mode: if peer.tunnelled { "vxlan" } else { "native" }.to_owned(),
+            mode: mode(peer).to_owned(),
+            reason: match peer.why {
+                WhyMode::Annotation => "annotation",
+                WhyMode::Configuration => "configuration",
+                WhyMode::SameLink => "same-link",
+                WhyMode::OtherLink => "other-link",
+            }
+            .to_owned(),
+            state: state(peer.state()).to_owned(),
             address: peer.address.map(|address| address.to_string()),
+            vtep_mac: peer.vtep_mac.map(|mac| mac.to_string()),
             ranges: peer.ranges.iter().map(ToString::to_string).collect(),
-            next_hops: peer.hops.iter().map(hop).collect(),
+            next_hops: hops(&peer.hops),
+            awaited: hops(&peer.awaited),
             mtu: peer.mtu,
         }
     }
 
-    /// The routes that workers have.
-    pub fn list_routes(&self) -> RouteList {
+    fn next_hop(&self, &(port, address): &Place) -> NextHop {
+        NextHop {
+            port: self.port_name(port).unwrap_or_default(),
+            address: Some(address.to_string()),
+            mac: self.model.neighbour_mac(port, address).map(|mac| mac.to_string()),
+        }
+    }
+
+    /// How many other nodes there are, by mode and state.
+    pub fn count_peers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let states = [PeerState::Reached, PeerState::Resolving, PeerState::Unreachable].map(state);
+        let all = states.into_iter().flat_map(|state| [("native", state), ("vxlan", state)]);
+        let mut counts: BTreeMap<_, _> = all.map(|kind| (kind, 0)).collect();
+        for peer in self.model.peers() {
+            *counts.entry((mode(peer), state(peer.state()))).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The routes that workers have; of those to one address the one that counts.
+    pub fn list_routes(&self, filter: &RouteFilter) -> RouteList {
         let nothing = RouteTable::default();
         let all = self.current.routes.changes_since(&nothing);
         let mut routes: Vec<_> = all.filter_map(|change| Some((change.prefix, change.now?))).collect();
+        if let Some(to) = filter.to {
+            routes.retain(|(prefix, _)| prefix.contains(&to));
+            let longest = routes.iter().map(|(prefix, _)| prefix.prefix_len()).max();
+            routes.retain(|(prefix, _)| Some(prefix.prefix_len()) == longest);
+        }
         routes.sort_unstable_by_key(|(prefix, _)| *prefix);
         let told = routes.into_iter().map(|(prefix, route)| {
-            let (kind, next_hops) = self.told(route);
+            let (kind, next_hops) = match (route, self.model.awaited_for(prefix)) {
+                (Route::OnLink(_), Some(awaited)) => {
+                    ("waiting", awaited.iter().map(|place| self.next_hop(place)).collect())
+                }
+                _ => self.told(route),
+            };
             TableRoute { prefix: prefix.to_string(), kind: kind.to_owned(), next_hops }
         });
         RouteList { routes: told.collect() }
+    }
+
+    /// What is wrong with other nodes, and with configured routes.
+    pub(super) fn way_errors(&self) -> impl Iterator<Item = ObjectError> {
+        let nodes = self.model.peer_problems().iter().map(|(node, problem)| ObjectError {
+            object: Some(format!("Node {node}")),
+            reason: problem.to_string(),
+            ..ObjectError::default()
+        });
+        let uplinks = self.model.uplinks();
+        let is_near = |router: &IpAddr| {
+            let mut nets = uplinks.iter().flat_map(|uplink| &uplink.addresses);
+            nets.any(|net| net.contains(router))
+        };
+        // While no uplink is open, that is what is wrong.
+        let routes = self.config.routing.routes.iter().filter(|_| !uplinks.is_empty());
+        let far = routes.flat_map(move |route| {
+            let routers = route.via.iter().filter(move |router| !is_near(router));
+            routers.map(|router| ObjectError {
+                file: "configuration".to_owned(),
+                object: Some(format!("routing.routes {}", route.to)),
+                reason: format!("router {router} is on the link of no uplink: it is left out"),
+                ..ObjectError::default()
+            })
+        });
+        nodes.chain(far)
     }
 
     fn told(&self, route: Route) -> (&'static str, Vec<NextHop>) {
@@ -68,5 +131,17 @@ impl<F: Frame> Control<F> {
             address: tunnel.map(|tunnel| tunnel.remote.to_ip().to_string()),
             mac: Some(tunnel.map_or(way.destination_mac, |tunnel| tunnel.destination_mac).to_string()),
         }
+    }
+}
+
+fn mode(peer: &PeerView) -> &'static str {
+    if peer.tunnelled { "vxlan" } else { "native" }
+}
+
+fn state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Reached => "reached",
+        PeerState::Resolving => "resolving",
+        PeerState::Unreachable => "unreachable",
     }
 }

@@ -4,6 +4,7 @@ use crate::control::Control;
 use millrace_api::{ObjectError, ObjectErrorList, Pool, SourceStatus, Status, TableSizes, Tables};
 use millrace_config::Source;
 use millrace_fastpath::port::Frame;
+use millrace_model::underlay::PeerState;
 use std::time::Duration;
 
 impl<F: Frame> Control<F> {
@@ -19,6 +20,11 @@ impl<F: Frame> Control<F> {
             source: self.source_status(),
             ports_up: self.ports_up() as u64,
             ports: self.ports.len() as u64,
+            uplinks_up: self.uplinks_up() as u64,
+            uplinks: self.config.uplinks.len() as u64,
+            peers_reached: self.model.peers().filter(|peer| peer.state() == PeerState::Reached).count()
+                as u64,
+            peers: self.model.peers().count() as u64,
             services: self.count_services().0 as u64,
             workers: self.workers.len() as u64,
             flows: self.flows.len().into(),
@@ -73,8 +79,8 @@ impl<F: Frame> Control<F> {
         self.published_at.elapsed()
     }
 
-    /// Objects, files, configured ports and uplinks that cannot be used, health checks that cannot be answered, and ranges that the
-    /// host does not reach.
+    /// Objects, files, configured ports, routes and uplinks that cannot be used, health checks that cannot be answered, ranges
+    /// that the host does not reach, and other nodes whose pods are not reached.
     pub fn object_errors(&self) -> ObjectErrorList {
         let ports = self.pending.iter().map(|pending| ObjectError {
             file: "configuration".to_owned(),
@@ -89,6 +95,7 @@ impl<F: Frame> Control<F> {
                 .chain(self.host_leg.errors())
                 .chain(self.uplinks.errors())
                 .chain(self.attachment_errors())
+                .chain(self.way_errors())
                 .collect(),
         }
     }
@@ -96,6 +103,7 @@ impl<F: Frame> Control<F> {
     fn error_count(&self) -> usize {
         let ports = self.pending.len() + self.uplinks.error_count();
         let ours = ports + self.host_leg.error_count() + self.attachment_errors().count();
+        let ours = ours + self.way_errors().count();
         self.object_errors.len() + self.health_errors.len() + ours
     }
 

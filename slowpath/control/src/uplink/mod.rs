@@ -3,6 +3,7 @@
 mod asked;
 mod chosen;
 pub mod kernel;
+mod path_mtu;
 mod steering;
 pub mod takeover;
 mod tend;

@@ -4,6 +4,7 @@
 use super::asked::{Asked, Place};
 use super::chosen::add_configured;
 use super::kernel::{Interface, View};
+use super::path_mtu::PathMtus;
 use super::steering::{ClaimInput, Steering};
 use super::takeover::Nic;
 use super::underlay::{Open, underlay};
@@ -34,6 +35,7 @@ pub(crate) struct Uplinks {
     view: Option<View>,
     asked: Asked,
     steering: Steering,
+    path_mtus: PathMtus,
 }
 
 /// A configured uplink and how it is.
@@ -101,6 +103,7 @@ impl Uplinks {
             view: None,
             asked: Asked::default(),
             steering: Steering::default(),
+            path_mtus: PathMtus::default(),
         }
     }
 
@@ -182,6 +185,7 @@ impl<F: Frame> Control<F> {
         for at in 0..self.uplinks.configured.len() {
             self.tend_uplink(at, now);
         }
+        self.uplinks.path_mtus.expire(&mut self.model, now);
         self.tell_underlay();
         self.tend_neighbours(now);
     }
@@ -319,23 +323,26 @@ impl<F: Frame> Control<F> {
     /// Takes in what workers came upon.
     pub(crate) fn hear_workers(&mut self) {
         let reports: Vec<Report> = self.workers.iter_mut().flat_map(WorkerHandle::reports).collect();
-        let unresolved = reports.into_iter().filter_map(|report| match report {
-            Report::Unresolved { port, address } => Some((port, address.to_ip())),
-            Report::TunnelMtu { remote, mtu } => {
-                tracing::debug!(remote = %remote.to_ip(), mtu, "a narrow way to another node");
-                None
+        let mut unresolved: Vec<(PortId, IpAddr)> = Vec::new();
+        for report in reports {
+            match report {
+                Report::Unresolved { port, address } => unresolved.push((port, address.to_ip())),
+                Report::TunnelMtu { remote, mtu } => {
+                    let path_mtus = &mut self.uplinks.path_mtus;
+                    path_mtus.learn(&mut self.model, remote.to_ip(), mtu, Instant::now());
+                }
             }
-        });
-        let unresolved: Vec<(PortId, IpAddr)> = unresolved.collect();
+        }
         if !unresolved.is_empty() {
             self.report_unresolved(unresolved);
         }
     }
 
-    /// Packets wait for these neighbours.
+    /// Packets to these addresses wait by these uplinks: for the addresses themselves, or for next hops.
     pub fn report_unresolved(&mut self, unresolved: impl IntoIterator<Item = (PortId, IpAddr)>) {
         let now = Instant::now();
-        for (port, address) in unresolved {
+        let awaited = unresolved.into_iter().flat_map(|(port, address)| self.model.awaited(port, address));
+        for (port, address) in awaited.collect::<BTreeSet<_>>() {
             if let Some(place) = self.place(port, address) {
                 self.uplinks.asked.report(place, now);
             }

@@ -103,8 +103,9 @@ async fn list_peers(State(control): State<ControlEnd>) -> Answer {
     Success::of(control.ask(|control| control.list_peers()).await?)
 }
 
-async fn list_routes(State(control): State<ControlEnd>) -> Answer {
-    Success::of(control.ask(|control| control.list_routes()).await?)
+async fn list_routes(State(control): State<ControlEnd>, RawQuery(query): RawQuery) -> Answer {
+    let filter = query::parse_route_filter(query.as_deref())?;
+    Success::of(control.ask(move |control| control.list_routes(&filter)).await?)
 }
 
 async fn drops(State(control): State<ControlEnd>) -> Answer {

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::Query;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, Uri};
-use millrace_api::{ErrorCode, FlowFilter, TraceRequest};
+use millrace_api::{ErrorCode, FlowFilter, RouteFilter, TraceRequest};
 use serde::de::DeserializeOwned;
 
 /// A body of JSON; `what` says what it is to be.
@@ -26,6 +26,10 @@ pub(super) fn parse_body<T: DeserializeOwned>(
 
 pub(super) fn parse_flow_filter(query: Option<&str>) -> Result<FlowFilter, Failure> {
     parse_query(query, "filter")
+}
+
+pub(super) fn parse_route_filter(query: Option<&str>) -> Result<RouteFilter, Failure> {
+    parse_query(query, "filter of routes")
 }
 
 pub(super) fn parse_trace_request(query: Option<&str>) -> Result<TraceRequest, Failure> {

@@ -8,6 +8,7 @@ use millrace_control::{Control, SyncReading, WorkerReading};
 use millrace_fastpath::port::Frame;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(super) struct Reading {
     tables: Tables,
     tables_age: Duration,
     status: Status,
+    peers: BTreeMap<(&'static str, &'static str), u64>,
     sync: SyncReading,
     probes: ProbeCounts,
 }
@@ -34,6 +36,7 @@ impl Reading {
             tables: control.tables(),
             tables_age: control.tables_age(),
             status: control.status(),
+            peers: control.count_peers(),
             sync: control.read_sync(),
             probes,
         }
@@ -141,6 +144,21 @@ impl Reading {
         counters(encoder, "millrace_source_errors", "Failed lists and watches, by kind and reason.", errors)
     }
 
+    /// Other nodes; nothing without uplinks.
+    fn peers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.status.uplinks == 0 {
+            return Ok(());
+        }
+        let label = |(mode, state): (&'static str, &'static str)| vec![("mode", mode), ("state", state)];
+        let peers = self.peers.iter().map(|(kind, count)| (label(*kind), *count as f64));
+        gauges(
+            encoder,
+            "millrace_peers",
+            "Other nodes, by the way to them and whether it leads there.",
+            peers,
+        )
+    }
+
     fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let each = |value: fn(&Pool) -> u64| {
             let pools = self.status.pools.iter();
@@ -162,6 +180,7 @@ impl Collector for Reading {
         self.ports(&mut encoder)?;
         self.workers(&mut encoder)?;
         self.node(&mut encoder)?;
+        self.peers(&mut encoder)?;
         self.pools(&mut encoder)?;
         self.server(&mut encoder)?;
         kube_proxy::encode(&mut encoder, &self.sync, &self.probes)

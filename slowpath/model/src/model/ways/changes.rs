@@ -1,12 +1,17 @@
 //! What has changed behind the uplinks, and what depends on it.
 
-use super::{Made, Outcome, Place, RouteIndex, Target, Unit};
+use super::{Made, Outcome, RouteIndex, Target, Unit};
 use crate::model::Model;
-use crate::underlay::{PeerView, Underlay};
+use crate::routing::tunnel_overhead;
+use crate::underlay::{PeerView, Place, Underlay, Uplink};
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// Bytes that IPv6 asks of every link.
+const IPV6_MINIMUM: u16 = 1_280;
 
 impl Model {
     /// Replaces what is known of the uplinks, and of what lies behind them. Costs a look at all of it, and work for what
@@ -50,6 +55,29 @@ impl Model {
         self.ways.peers.values()
     }
 
+    /// The uplink of this port, if it is one.
+    pub fn uplink(&self, port: PortId) -> Option<&Uplink> {
+        self.underlay.uplinks.iter().find(|uplink| uplink.port == port)
+    }
+
+    /// The uplinks.
+    pub fn uplinks(&self) -> &[Uplink] {
+        &self.underlay.uplinks
+    }
+
+    /// The MAC address of a neighbour that is known.
+    pub fn neighbour_mac(&self, port: PortId, address: IpAddr) -> Option<MacAddr> {
+        self.underlay.neighbour(port, address)
+    }
+
+    /// The next hops that packets to a prefix wait for, if they do.
+    pub fn awaited_for(&self, prefix: IpNet) -> Option<&[Place]> {
+        match self.ways.targets.get(&prefix)? {
+            Target::Waits(places) => Some(places),
+            Target::OnLink(_) | Target::Ways(_) => None,
+        }
+    }
+
     /// The neighbours that packets to an address by an uplink wait for: the address itself if it is on the link, else next
     /// hops.
     pub fn awaited(&self, port: PortId, address: IpAddr) -> Vec<Place> {
@@ -59,6 +87,32 @@ impl Model {
             Some(Target::Waits(places)) => places.clone(),
             _ => vec![(port, address)],
         }
+    }
+
+    /// A router has said that an outer packet to this tunnel end has at most this many bytes. True if that was news. What
+    /// would leave less than IPv6 asks of a link (RFC 8200 section 5) to packets inside is not believed: anybody may say
+    /// it, and it is never more than what was said before.
+    pub fn lower_path_mtu(&mut self, remote: IpAddr, mtu: u16) -> bool {
+        let mtu = mtu.max(IPV6_MINIMUM + tunnel_overhead(remote.is_ipv4()));
+        let is_news = self.ways.by_address.contains_key(&remote)
+            && self.ways.path_mtus.get(&remote).is_none_or(|known| mtu < *known);
+        if is_news {
+            self.ways.path_mtus.insert(remote, mtu);
+            self.touch_peers_at(remote);
+        }
+        is_news
+    }
+
+    /// The way to this tunnel end may be as wide as its links again.
+    pub fn forget_path_mtu(&mut self, remote: IpAddr) {
+        if self.ways.path_mtus.remove(&remote).is_some() {
+            self.touch_peers_at(remote);
+        }
+    }
+
+    fn touch_peers_at(&mut self, address: IpAddr) {
+        let names = self.ways.by_address.get(&address).into_iter().flatten().cloned();
+        self.ways.dirty.extend(names.map(Unit::Peer));
     }
 
     fn touch_route(&mut self, to: IpNet) {

@@ -1,8 +1,8 @@
 //! What this node, its links, the routes and the neighbours claim.
 
-use super::{Outcome, Place, Source, Target, Way, is_routed};
+use super::{Outcome, Source, Target, Way, is_routed};
 use crate::model::Model;
-use crate::underlay::Uplink;
+use crate::underlay::{Place, Uplink};
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use std::net::IpAddr;

@@ -16,7 +16,7 @@ mod tunnel_end;
 pub use problems::PeerProblem;
 
 use crate::object::ObjectName;
-use crate::underlay::PeerView;
+use crate::underlay::{PeerView, Place};
 use claims::Claims;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
@@ -26,9 +26,6 @@ use route_index::RouteIndex;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-
-/// A neighbour's place: the uplink of its link, and its address.
-pub(crate) type Place = (PortId, IpAddr);
 
 /// A next hop whose MAC address is known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -131,6 +128,8 @@ pub(super) struct Ways {
     /// The claims that the tables follow.
     targets: BTreeMap<IpNet, Target>,
     numbers: Numbers,
+    /// Largest outer packets to tunnel ends, as routers on the way have said, in bytes.
+    path_mtus: BTreeMap<IpAddr, u16>,
     /// What is wrong with other nodes, once somebody has asked.
     problems: OnceCell<Vec<(ObjectName, PeerProblem)>>,
 }

@@ -94,8 +94,10 @@ impl Model {
             OuterChecksum::On => true,
             OuterChecksum::Off => false,
         };
+        let overhead = tunnel_overhead(remote.is_ipv4());
+        let narrowest = self.ways.path_mtus.get(&remote).copied().unwrap_or(u16::MAX);
         let through = |way: Way| Way {
-            mtu: way.mtu.saturating_sub(tunnel_overhead(remote.is_ipv4())),
+            mtu: way.mtu.min(narrowest).saturating_sub(overhead),
             destination_mac: destination,
             source_mac: source,
             tunnel: Some(Pipe {
