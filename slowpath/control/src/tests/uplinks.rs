@@ -2,6 +2,7 @@
 
 use super::bench::{Node, Outside};
 use crate::uplink::kernel::{Hop, Interface, Neighbour, Route, Trust, View};
+use millrace_api::RouteFilter;
 use millrace_config::{Config, InterfaceName, PortName};
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -234,5 +235,86 @@ fn a_nic_without_an_address_is_not_taken_yet() {
     assert!(errors(&node)[0].contains("no address yet"), "{:?}", errors(&node));
     told(&mut node, view(3));
     assert!(id(&node).is_some());
+    node.end();
+}
+
+/// This node with pods, one on its link that answers, and one behind a router that does not.
+fn with_peers(mut node: Node) -> Node {
+    let object = super::host_leg::object;
+    node.control.model().apply(object("node", &["192.0.2.1"], &["10.244.1.0/24"]));
+    node.control.model().apply(object("near", &["192.0.2.2"], &["10.244.2.0/24"]));
+    node.control.model().apply(object("far", &["198.51.100.3"], &["10.244.3.0/24"]));
+    let mut known = view(3);
+    let neighbour = Neighbour { mac: Some(MacAddr([2, 0, 0, 0, 0, 2])), trust: Trust::Confirmed };
+    known.neighbours.insert((eth0(), "192.0.2.2".parse().unwrap()), neighbour);
+    told(&mut node, known);
+    node
+}
+
+#[test]
+fn other_nodes_are_told_with_their_way_and_routes_with_what_they_wait_for() {
+    let node = with_peers(node());
+    let peers = node.control.list_peers().peers;
+    let told: Vec<_> =
+        peers.iter().map(|peer| [&*peer.name, &*peer.mode, &*peer.reason, &*peer.state]).collect();
+    assert_eq!(
+        told,
+        [["far", "vxlan", "other-link", "resolving"], ["near", "native", "same-link", "reached"]]
+    );
+    assert_eq!(peers[0].vtep_mac.as_deref(), Some("02:56:c6:33:64:03"));
+    assert_eq!(peers[0].awaited[0].address.as_deref(), Some("192.0.2.254"));
+    assert_eq!(peers[1].next_hops[0].mac.as_deref(), Some("02:00:00:00:00:02"));
+    let route = |to: &str| {
+        let filter = RouteFilter { to: Some(to.parse().unwrap()) };
+        let mut routes = node.control.list_routes(&filter).routes;
+        assert_eq!(routes.len(), 1, "{routes:?}");
+        let route = routes.remove(0);
+        (route.prefix, route.kind, route.next_hops.first().and_then(|hop| hop.address.clone()))
+    };
+    let waiting = |prefix: &str| (prefix.to_owned(), "waiting".to_owned(), Some("192.0.2.254".to_owned()));
+    assert_eq!(route("10.244.3.9"), waiting("10.244.3.0/24"));
+    assert_eq!(route("203.0.113.1"), waiting("0.0.0.0/0"));
+    assert_eq!(route("10.244.2.9").1, "port");
+    assert_eq!(route("192.0.2.77"), ("192.0.2.0/24".to_owned(), "on-link".to_owned(), None));
+    assert_eq!(route("10.244.1.9").1, "unreachable", "no pod of this node has it");
+    assert!(node.control.list_routes(&RouteFilter::default()).routes.len() > 5);
+    let status = node.control.status();
+    assert_eq!((status.uplinks, status.uplinks_up, status.peers, status.peers_reached), (1, 1, 2, 1));
+    let port = node.control.show_port(&port()).unwrap();
+    assert_eq!((&*port.mac, &*port.addresses), ("02:00:00:00:00:01", &["192.0.2.1/24".to_owned()][..]));
+    assert_eq!(node.control.count_peers()[&("vxlan", "resolving")], 1);
+    node.end();
+}
+
+#[test]
+fn nodes_and_routes_that_cannot_be_used_are_said_and_counted() {
+    let routes = "routing: {routes: [{to: 10.8.0.0/16, via: [192.0.2.9, 203.0.113.1]}]}";
+    let config = millrace_config::parse(Path::new("test"), &format!("{CONFIG}{routes}\n")).unwrap();
+    let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
+    node.control.set_synced();
+    node.control.publish();
+    let mut node = with_peers(node);
+    let far = "router 203.0.113.1 is on the link of no uplink: it is left out";
+    assert_eq!(errors(&node), [far]);
+    node.control.model().apply(super::host_leg::object("near", &["192.0.2.2"], &["10.244.1.0/25"]));
+    node.control.publish();
+    let list = node.control.object_errors().errors;
+    assert_eq!(list.len(), 2, "{list:?}");
+    assert_eq!(list[0].object.as_deref(), Some("Node near"));
+    assert!(list[0].reason.contains("10.244.1.0/25") && list[0].reason.contains("node"), "{list:?}");
+    assert_eq!(node.control.status().source.errors, 2);
+    node.end();
+}
+
+#[test]
+fn packets_that_wait_for_a_router_have_the_router_looked_for_and_not_their_destination() {
+    let mut node = with_peers(node());
+    let uplink = id(&node).unwrap();
+    let solicited = |node: &Node| std::mem::take(&mut node.outside.host.lock().unwrap().solicited);
+    solicited(&node);
+    node.control.report_unresolved([(uplink, "10.244.3.9".parse().unwrap())]);
+    assert!(solicited(&node).is_empty(), "it has been looked for just now");
+    node.control.tend_neighbours(Instant::now() + Duration::from_secs(2));
+    assert!(solicited(&node).iter().all(|(_, address)| address.to_string() == "192.0.2.254"));
     node.end();
 }
