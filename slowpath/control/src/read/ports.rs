@@ -42,7 +42,7 @@ impl<F: Frame> Control<F> {
         let pod_ips = addresses.iter().filter(|net| !own(net)).map(|net| net.addr()).collect();
         let uplink = self.model.uplink(port.id);
         let shown: Vec<IpNet> =
-            uplink.map_or_else(|| addresses.iter().copied().collect(), |uplink| uplink.addresses.clone());
+            uplink.map_or_else(|| addresses.to_vec(), |uplink| uplink.addresses.clone());
         let totals = port.counters.totals();
         let device = port.device.as_ref();
         millrace_api::Port {

@@ -6,7 +6,7 @@ use millrace_api::RouteFilter;
 use millrace_config::{Config, InterfaceName, PortName};
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
-use millrace_model::{Kind, ObjectName};
+use millrace_model::{Kind, Object, ObjectName, RoutingMode};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -317,4 +317,32 @@ fn packets_that_wait_for_a_router_have_the_router_looked_for_and_not_their_desti
     node.control.tend_neighbours(Instant::now() + Duration::from_secs(2));
     assert!(solicited(&node).iter().all(|(_, address)| address.to_string() == "192.0.2.254"));
     node.end();
+}
+
+#[test]
+fn ports_are_as_large_as_what_fits_through_to_every_node() {
+    for (mode, annotated, mtu) in [("auto", false, 1350), ("native", false, 1400), ("native", true, 1350)] {
+        let text = format!("{CONFIG}routing: {{mode: {mode}}}\n");
+        let config = millrace_config::parse(Path::new("test"), &text).unwrap();
+        let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
+        node.control.set_synced();
+        node.control.publish();
+        let mut node = with_peers(node);
+        if annotated {
+            let Object::Node(mut far) = super::host_leg::object("far", &["198.51.100.3"], &["10.244.3.0/24"])
+            else {
+                panic!("no node")
+            };
+            far.routing.mode = Some(RoutingMode::Vxlan);
+            node.control.model().apply(Object::Node(far));
+            node.control.publish();
+        }
+        // The bench's model is in mode `auto`, whatever is configured: without a tunnel, nobody is far.
+        if mode == "native" && !annotated {
+            node.control.model().delete(Kind::Node, &ObjectName::cluster_wide("far"));
+            node.control.publish();
+        }
+        assert_eq!(node.control.default_mtu().get(), mtu, "{mode}, {annotated}");
+        node.end();
+    }
 }

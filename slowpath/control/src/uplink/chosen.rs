@@ -20,8 +20,9 @@ impl<F: Frame> Control<F> {
             return usual;
         }
         let overhead = match self.config.routing.mode {
-            RoutingMode::Native => 0,
-            RoutingMode::Auto | RoutingMode::Vxlan => {
+            // A node's annotation may ask for a tunnel in any mode.
+            RoutingMode::Native if !self.model.has_tunnels() => 0,
+            RoutingMode::Native | RoutingMode::Auto | RoutingMode::Vxlan => {
                 let own = self.model.node_addresses();
                 tunnel_overhead(own.is_empty() || own.iter().any(IpAddr::is_ipv4))
             }

@@ -78,6 +78,11 @@ impl Model {
         }
     }
 
+    /// Whether any node is behind a tunnel, whatever the configured mode is.
+    pub fn has_tunnels(&self) -> bool {
+        self.ways.tunnelled > 0
+    }
+
     /// The neighbours that packets to an address by an uplink wait for: the address itself if it is on the link, else next
     /// hops.
     pub fn awaited(&self, port: PortId, address: IpAddr) -> Vec<Place> {
