@@ -41,8 +41,7 @@ impl<F: Frame> Control<F> {
         let own = |net: &&IpNet| port.config.addresses.iter().any(|prefix| prefix.net() == **net);
         let pod_ips = addresses.iter().filter(|net| !own(net)).map(|net| net.addr()).collect();
         let uplink = self.model.uplink(port.id);
-        let shown: Vec<IpNet> =
-            uplink.map_or_else(|| addresses.to_vec(), |uplink| uplink.addresses.clone());
+        let shown: Vec<IpNet> = uplink.map_or_else(|| addresses.to_vec(), |uplink| uplink.addresses.clone());
         let totals = port.counters.totals();
         let device = port.device.as_ref();
         millrace_api::Port {
