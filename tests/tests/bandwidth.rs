@@ -41,8 +41,15 @@ fn assert_udp(what: &str, from: &Pod, to: &Pod, family: Family, limit: u64) {
     assert_rate(&format!("{what} UDP {family:?}"), &[load], limit);
 }
 
+/// The same for TCP, of which only what is read in order can be counted: what a lost segment holds back comes all at once when
+/// it is there, and moves from one span into the next. So it is the median of three.
 fn assert_tcp(what: &str, from: &Pod, to: &Pod, family: Family, limit: u64) {
-    assert_rate(&format!("{what} TCP {family:?}"), &[Load::tcp(from, to, family, PORT)], limit);
+    let load = [Load::tcp(from, to, family, PORT)];
+    std::thread::sleep(SETTLED);
+    let mut shares: Vec<f64> = (0..3).map(|_| Load::rates(&load, SPAN)[0] / limit as f64).collect();
+    eprintln!("{what} TCP {family:?}: {shares:.4?} of the limit");
+    shares.sort_by(f64::total_cmp);
+    assert!((0.98..=1.02).contains(&shares[1]), "{what} TCP {family:?}: {shares:.4?} of the limit");
 }
 
 #[test]
