@@ -27,6 +27,15 @@ fn serve(daemon: &Daemon, store: &Arc<Store>) -> ApiServer {
     daemon.netns().within(move || ApiServer::start_with(SERVER.parse().unwrap(), store)).unwrap()
 }
 
+/// A server that the next instance of the daemon follows.
+fn serve_next(daemon: &Daemon, store: &Arc<Store>) -> ApiServer {
+    let kubeconfig = daemon.room().join("kubeconfig");
+    let server = serve(daemon, store);
+    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    daemon.configure(|config| config["source"] = json!({"kubernetes": {"kubeconfig": kubeconfig}}));
+    server
+}
+
 fn node() -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": Network::node_name()},
         "spec": {"podCIDRs": ["10.77.0.0/16", "fd00:77::/64"]},
@@ -82,10 +91,7 @@ fn a_node_follows_an_api_server_and_serves_on_while_that_is_away() {
     // The next instance follows a server, which is not complete at first.
     let daemon = network.daemon_mut();
     daemon.end();
-    let kubeconfig = daemon.room().join("kubeconfig");
-    let server = serve(daemon, &store);
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
-    daemon.configure(|config| config["source"] = json!({"kubernetes": {"kubeconfig": kubeconfig}}));
+    let server = serve_next(daemon, &store);
     store.fail(|faults| {
         faults.refused.insert("endpointslices".to_owned(), 403);
     });
@@ -190,10 +196,7 @@ fn a_large_cluster_is_known_and_followed() {
     fill(&store);
     let daemon = network.daemon_mut();
     daemon.end();
-    let kubeconfig = daemon.room().join("kubeconfig");
-    let server = serve(daemon, &store);
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
-    daemon.configure(|config| config["source"] = json!({"kubernetes": {"kubeconfig": kubeconfig}}));
+    let server = serve_next(daemon, &store);
     let begin = Instant::now();
     daemon.restart();
     let took = begin.elapsed();

@@ -197,7 +197,7 @@ fn server_status(heard: &Heard) -> ServerStatus {
         kind: kind.to_string(),
         objects: of.objects,
         lists: of.lists,
-        complete: of.complete,
+        complete: of.lists > 0,
         errors: of.errors.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
     };
     ServerStatus {

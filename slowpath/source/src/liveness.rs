@@ -35,8 +35,6 @@ pub struct HeardOfKind {
     pub lists: u64,
     /// Failures, by what failed: `list`, `watch`, `unauthorized`, `forbidden`, `gone`, `version`.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Whether a whole list has come since the start.
-    pub complete: bool,
     /// Why the kind is not followed now, as far as is known.
     pub failure: Option<Failure>,
 }

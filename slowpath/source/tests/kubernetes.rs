@@ -103,6 +103,16 @@ fn server() -> ApiServer {
     server
 }
 
+/// Nobody may read anything any more, and all are told so.
+fn expire_token(server: &ApiServer) {
+    server.store().fail(|faults| {
+        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces"] {
+            faults.refused.insert(resource.to_owned(), 401);
+        }
+    });
+    server.store().cut();
+}
+
 fn names(changes: &[Change]) -> BTreeSet<String> {
     let name = |change: &Change| match change {
         Change::Apply(object) => format!("{} {}", object.kind(), object.name()),
@@ -273,12 +283,7 @@ fn an_expired_token_is_a_reason_to_wait_not_to_forget() {
     let server = server();
     let followed = Followed::start(&server);
     followed.until_synced();
-    server.store().fail(|faults| {
-        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces"] {
-            faults.refused.insert(resource.to_owned(), 401);
-        }
-    });
-    server.store().cut();
+    expire_token(&server);
     eventually("it is noticed", || {
         followed.liveness.heard().unwrap().kinds[&Kind::Pod].errors.contains_key("unauthorized")
     });
@@ -395,12 +400,7 @@ fn what_is_in_force_grows_old_while_watches_are_refused_though_the_server_answer
     let server = server();
     let followed = Followed::start(&server);
     followed.until_synced();
-    server.store().fail(|faults| {
-        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces"] {
-            faults.refused.insert(resource.to_owned(), 401);
-        }
-    });
-    server.store().cut();
+    expire_token(&server);
     eventually("age", || followed.liveness.heard().unwrap().age().unwrap() > Duration::from_secs(7));
     assert!(!followed.liveness.heard().unwrap().is_connected());
 }

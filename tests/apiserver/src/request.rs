@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Where the core group is.
+const CORE: &str = "/api/v1/";
+
 /// What a request for objects may say.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -49,8 +52,8 @@ impl Wanted {
 pub(crate) fn router(store: Arc<Store>) -> Router {
     Router::new()
         .route("/version", get(version))
-        .route("/api/v1/{resource}", get(core))
-        .route("/apis/discovery.k8s.io/v1/{resource}", get(discovery))
+        .route("/api/v1/{resource}", get(objects))
+        .route("/apis/discovery.k8s.io/v1/{resource}", get(objects))
         .route("/api/v1/nodes/{name}/status", patch(patch_status))
         .with_state(store)
 }
@@ -66,28 +69,19 @@ async fn version(State(store): State<Arc<Store>>) -> Response {
     }
 }
 
-async fn core(
+async fn objects(
     State(store): State<Arc<Store>>,
     Path(resource): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Response {
-    serve(&store, Wanted { resource, api_version: "v1", query }, &uri.to_string(), &headers).await
+    let is_core = uri.path().starts_with(CORE);
+    let api_version = if is_core { "v1" } else { "discovery.k8s.io/v1" };
+    serve(&store, Wanted { resource, api_version, query }, &uri.to_string(), &headers)
 }
 
-async fn discovery(
-    State(store): State<Arc<Store>>,
-    Path(resource): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-) -> Response {
-    serve(&store, Wanted { resource, api_version: "discovery.k8s.io/v1", query }, &uri.to_string(), &headers)
-        .await
-}
-
-async fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMap) -> Response {
+fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMap) -> Response {
     store.note_request(uri.to_owned());
     let faults = store.faults();
     if !headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer ")) {

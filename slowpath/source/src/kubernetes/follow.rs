@@ -2,7 +2,7 @@
 
 use super::pulse::feel;
 use super::told::Told;
-use super::watch::{Heard, watch};
+use super::watch::{Heard, Watch};
 use super::watched::watched;
 use crate::change::{Change, Problem};
 use crate::liveness::Liveness;
@@ -30,10 +30,11 @@ pub(super) async fn follow(
         all.push(Told::new(watched.kind, server));
         liveness.note_kind(watched.kind, |_| ());
         let (client, restarts) = (client.clone(), restarts.subscribe());
-        tasks.spawn(watch(client, watched, liveness.clone(), restarts, tell.clone(), position));
+        let (liveness, tell) = (liveness.clone(), tell.clone());
+        tasks.spawn(Watch::new(client, watched, liveness, tell, position).run(restarts));
     }
     tasks.spawn(feel(client, liveness.clone(), restarts));
-    let mut teller = Teller { all, changes, liveness, is_synced: false, problems: Vec::new() };
+    let mut teller = Teller { all, changes, liveness, is_synced: false };
     while let Some((position, heard)) = heard.recv().await {
         if teller.take(position, heard).is_err() {
             return;
@@ -49,15 +50,11 @@ struct Teller {
     changes: Sender<Change>,
     liveness: Liveness,
     is_synced: bool,
-    /// As they were last told.
-    problems: Vec<Problem>,
 }
 
 impl Teller {
     fn take(&mut self, position: usize, heard: Heard) -> Result<(), Unheard> {
         let Some(told) = self.all.get_mut(position) else { return Ok(()) };
-        let had_problems = told.problems().count();
-        let mut is_due = had_problems > 0;
         let (mut changes, mut is_list) = (Vec::new(), false);
         match heard {
             Heard::ListBegins => told.begin_list(),
@@ -68,17 +65,16 @@ impl Teller {
                 is_list = true;
             }
         }
-        is_due |= told.problems().count() > 0;
-        let (kind, objects) = (told.kind(), told.len() as u64);
+        let (kind, objects, has_other_problems) =
+            (told.kind(), told.len() as u64, told.take_other_problems());
         self.liveness.note_kind(kind, |kind| {
             kind.objects = objects;
             kind.lists += u64::from(is_list);
-            kind.complete |= is_list;
         });
         for change in changes {
             self.tell(change)?;
         }
-        if is_due {
+        if has_other_problems {
             self.tell_problems()?;
         }
         if is_list && !self.is_synced && self.all.iter().all(Told::is_complete) {
@@ -88,13 +84,9 @@ impl Teller {
         Ok(())
     }
 
-    fn tell_problems(&mut self) -> Result<(), Unheard> {
+    fn tell_problems(&self) -> Result<(), Unheard> {
         let mut problems: Vec<Problem> = self.all.iter().flat_map(Told::problems).cloned().collect();
         problems.sort();
-        if problems == self.problems {
-            return Ok(());
-        }
-        self.problems.clone_from(&problems);
         self.tell(Change::Problems(problems))
     }
 

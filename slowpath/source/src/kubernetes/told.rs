@@ -19,6 +19,8 @@ pub(super) struct Told {
     objects: BTreeMap<ObjectName, u64>,
     /// Those that could not be used. What was told of them before stays in force.
     problems: BTreeMap<ObjectName, Problem>,
+    /// Whether those are other ones than when somebody last asked.
+    has_other_problems: bool,
     /// The names that the list has had until now, while one comes.
     listed: Option<BTreeSet<ObjectName>>,
     complete: bool,
@@ -28,7 +30,8 @@ impl Told {
     /// Nothing was told; problems are said to be of `server`.
     pub(super) fn new(kind: Kind, server: &str) -> Self {
         let (objects, problems) = (BTreeMap::new(), BTreeMap::new());
-        Told { kind, server: server.into(), objects, problems, listed: None, complete: false }
+        let (listed, complete, has_other_problems) = (None, false, false);
+        Told { kind, server: server.into(), objects, problems, has_other_problems, listed, complete }
     }
 
     /// A list begins.
@@ -44,7 +47,7 @@ impl Told {
         }
         match manifest::read_object(document) {
             Ok(object) if object.kind() == self.kind && *object.name() == name => {
-                self.problems.remove(&name);
+                self.settle(&name);
                 let print = fingerprint(&object);
                 let is_news = self.objects.insert(name, print) != Some(print);
                 is_news.then(|| Change::Apply(Box::new(object)))
@@ -95,8 +98,18 @@ impl Told {
         self.problems.values()
     }
 
+    /// Whether the problems are other ones than the last time that this was asked.
+    pub(super) fn take_other_problems(&mut self) -> bool {
+        std::mem::take(&mut self.has_other_problems)
+    }
+
+    /// An object is no problem any more.
+    fn settle(&mut self, name: &ObjectName) {
+        self.has_other_problems |= self.problems.remove(name).is_some();
+    }
+
     fn forget(&mut self, name: ObjectName) -> Option<Change> {
-        self.problems.remove(&name);
+        self.settle(&name);
         self.objects.remove(&name).map(|_| Change::Delete(self.kind, name))
     }
 
@@ -105,8 +118,9 @@ impl Told {
         let problem = Problem { file: self.server.clone(), document: None, object, reason };
         if self.problems.get(&name) != Some(&problem) {
             tracing::warn!(%problem, "object not used");
+            self.has_other_problems = true;
+            self.problems.insert(name, problem);
         }
-        self.problems.insert(name, problem);
     }
 }
 
@@ -188,7 +202,10 @@ mod tests {
             "{problem}"
         );
         assert_eq!(told.len(), 1);
+        assert!(told.take_other_problems());
+        assert!(told.apply(bad.clone()).is_none() && !told.take_other_problems(), "the same is no news");
         assert!(told.delete(&bad).is_some());
         assert_eq!((told.len(), told.problems().count()), (0, 0));
+        assert!(told.take_other_problems());
     }
 }

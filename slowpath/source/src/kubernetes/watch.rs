@@ -12,9 +12,13 @@ use serde_json::Value;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 /// How long the server is asked to let a watch last, in seconds. One that has died in silence is noticed soon after.
 const WATCH_SECONDS: u32 = 120;
+
+/// The failure of having asked for a version that the server has forgotten.
+const GONE: &str = "gone";
 
 /// What is heard of one kind.
 #[derive(Debug)]
@@ -29,78 +33,104 @@ pub(super) enum Heard {
     ListEnds,
 }
 
-/// Follows a kind for ever; ends when nobody listens. A change of `restarts` begins it anew with a list: who came
-/// back after a silence may have a connection that is dead without either end knowing.
-pub(super) async fn watch(
-    client: Client,
+/// Nobody listens any more.
+struct Unheard;
+
+/// One kind that is followed.
+pub(super) struct Watch {
+    api: Api<DynamicObject>,
     watched: Watched,
     liveness: Liveness,
-    mut restarts: watch::Receiver<u64>,
     tell: mpsc::Sender<(usize, Heard)>,
     position: usize,
-) {
-    let api: Api<DynamicObject> = Api::all_with(client, &watched.resource);
-    let mut strategy = InitialListStrategy::StreamingList;
-    let mut backoff = DefaultBackoff::default();
-    let mut has_listed = false;
-    loop {
+    strategy: InitialListStrategy,
+    backoff: DefaultBackoff,
+    /// Whether a list has come to its end since a version was forgotten.
+    has_listed: bool,
+}
+
+impl Watch {
+    pub(super) fn new(
+        client: Client,
+        watched: Watched,
+        liveness: Liveness,
+        tell: mpsc::Sender<(usize, Heard)>,
+        position: usize,
+    ) -> Self {
+        Watch {
+            api: Api::all_with(client, &watched.resource),
+            watched,
+            liveness,
+            tell,
+            position,
+            strategy: InitialListStrategy::StreamingList,
+            backoff: DefaultBackoff::default(),
+            has_listed: false,
+        }
+    }
+
+    /// Follows the kind for ever; ends when nobody listens. A change of `restarts` begins it anew with a list: who came
+    /// back after a silence may have a connection that is dead without either end knowing.
+    pub(super) async fn run(mut self, mut restarts: watch::Receiver<u64>) {
+        loop {
+            tokio::select! {
+                listened = self.listen() => if listened.is_err() {
+                    return;
+                },
+                _ = restarts.changed() => self.backoff.reset(),
+            }
+        }
+    }
+
+    /// Lists and watches until a new list is due.
+    async fn listen(&mut self) -> Result<(), Unheard> {
         let config = watcher::Config {
-            label_selector: watched.labels.map(str::to_owned),
-            field_selector: watched.fields.clone(),
-            initial_list_strategy: strategy.clone(),
+            label_selector: self.watched.labels.map(str::to_owned),
+            field_selector: self.watched.fields.clone(),
+            initial_list_strategy: self.strategy.clone(),
             timeout: Some(WATCH_SECONDS),
             ..watcher::Config::default()
         };
-        let mut events = pin!(watcher::watcher(api.clone(), config));
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                _ = restarts.changed() => {
-                    backoff.reset();
-                    break;
-                }
-            };
+        let mut events = pin!(watcher::watcher(self.api.clone(), config));
+        while let Some(event) = events.next().await {
             match event {
-                Some(Ok(event)) => {
-                    liveness.note_word();
-                    liveness.note_kind(watched.kind, |kind| kind.failure = None);
-                    if matches!(event, Event::InitDone) {
-                        backoff.reset();
-                        has_listed = true;
-                    }
-                    if tell.send((position, heard(event, &watched))).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Err(error)) => {
-                    if matches!(strategy, InitialListStrategy::StreamingList) && is_unknown(&error) {
-                        tracing::info!(kind = %watched.kind, "the API server streams no lists: they are read in pages");
-                        strategy = InitialListStrategy::ListWatch;
-                        break;
-                    }
-                    // A version that is forgotten is no failure: a list is due at once, unless lists lead nowhere. (The
-                    // library would ask for the same version again if the answer to a watch itself is 410.)
-                    let is_gone = is_gone(&error);
-                    if is_gone && std::mem::take(&mut has_listed) {
-                        liveness.note_kind(watched.kind, |kind| *kind.errors.entry("gone").or_default() += 1);
-                        break;
-                    }
-                    let wait = backoff.next().unwrap_or_default();
-                    note(&liveness, &watched, &error, wait);
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        _ = restarts.changed() => {
-                            backoff.reset();
-                            break;
-                        }
-                    }
-                    if is_gone {
-                        break;
-                    }
-                }
-                None => break,
+                Ok(event) => self.hear(event).await?,
+                Err(error) if self.fail(&error).await => return Ok(()),
+                Err(_) => {}
             }
         }
+        Ok(())
+    }
+
+    async fn hear(&mut self, event: Event<DynamicObject>) -> Result<(), Unheard> {
+        self.liveness.note_word();
+        self.liveness.note_kind(self.watched.kind, |kind| kind.failure = None);
+        if matches!(event, Event::InitDone) {
+            self.backoff.reset();
+            self.has_listed = true;
+        }
+        let heard = heard(event, &self.watched);
+        self.tell.send((self.position, heard)).await.map_err(|_| Unheard)
+    }
+
+    /// Waits until it may be tried again after a failure; whether that is to begin with a list.
+    async fn fail(&mut self, error: &watcher::Error) -> bool {
+        if matches!(self.strategy, InitialListStrategy::StreamingList) && is_unknown(error) {
+            tracing::info!(kind = %self.watched.kind, "the API server streams no lists: they are read in pages");
+            self.strategy = InitialListStrategy::ListWatch;
+            return true;
+        }
+        // A version that is forgotten is no failure: a list is due at once, unless lists lead nowhere. (The library would ask
+        // for the same version again if the answer to a watch itself is 410.)
+        let is_gone = code_of(error) == Some(410);
+        if is_gone && std::mem::take(&mut self.has_listed) {
+            self.liveness.note_kind(self.watched.kind, |kind| *kind.errors.entry(GONE).or_default() += 1);
+            return true;
+        }
+        let wait = self.backoff.next().unwrap_or_default();
+        note(&self.liveness, &self.watched, error, wait);
+        sleep(wait).await;
+        is_gone
     }
 }
 
@@ -136,11 +166,7 @@ fn is_unknown(error: &watcher::Error) -> bool {
     }
 }
 
-/// Whether the server has forgotten the version that was asked for.
-fn is_gone(error: &watcher::Error) -> bool {
-    code_of(error) == Some(410)
-}
-
+/// The HTTP status of a refusal.
 fn code_of(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -162,7 +188,7 @@ fn note(liveness: &Liveness, watched: &Watched, error: &watcher::Error, retry: D
     let reason = match code_of(error) {
         Some(401) => "unauthorized",
         Some(403) => "forbidden",
-        Some(410) => "gone",
+        Some(410) => GONE,
         _ if matches!(error, watcher::Error::NoResourceVersion) => "version",
         _ => verb,
     };
