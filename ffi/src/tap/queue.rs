@@ -3,6 +3,7 @@
 use super::file::TapFile;
 use super::header::{self, HEADER_LEN};
 use super::pace::Pace;
+use crate::gro;
 use crate::gso::{self, Caps};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
@@ -170,6 +171,7 @@ impl PortQueue<Mbuf> for TapQueue {
 
     fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) -> usize {
         let offered = frames.len();
+        gro::coalesce(frames, &self.caps);
         let (mut sent, mut bytes) = self.write_settled();
         let mut waiting = std::mem::take(frames).into_iter();
         while self.settled.is_empty() && waiting.len() > 0 {

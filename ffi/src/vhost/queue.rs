@@ -1,6 +1,7 @@
 //! The workers' side of a vhost-user port.
 
 use super::shared::{Shared, Sink};
+use crate::gro;
 use crate::gso::{self, Caps, LARGEST_FRAME};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
@@ -77,7 +78,7 @@ impl VhostQueue {
     }
 
     /// Gives the guest as many frames from the front as it takes, and removes them.
-    fn enqueue(&self, sink: &Sink, frames: &mut Burst<Mbuf>) -> usize {
+    fn enqueue(&self, sink: &Sink, frames: &mut Burst<Mbuf>) {
         let mut sent = 0;
         while sent < frames.len() {
             let want = (frames.len() - sent).min(LIBRARY_BURST);
@@ -97,17 +98,14 @@ impl VhostQueue {
         if sent > 0 {
             self.counters.sent(sent as u64, bytes as u64);
         }
-        sent
     }
 
     /// Sends frames of which some must be settled first. All pass through `pending`, in order.
     #[cold]
-    fn settle_and_enqueue(&mut self, sink: &Sink, frames: &mut Burst<Mbuf>) -> usize {
-        let mut taken = 0;
+    fn settle_and_enqueue(&mut self, sink: &Sink, frames: &mut Burst<Mbuf>) {
         // What waits is bounded: by a burst, and by the pieces of one large frame.
         while self.pending.len() < BURST && !frames.is_empty() {
             let Some(frame) = frames.pop_at(0) else { break };
-            taken += 1;
             if Self::goes_as_it_is(&frame, &sink.caps) {
                 self.pending.push_back(frame);
             } else if let Err(reason) = gso::settle(frame, &sink.caps, &self.pool, &mut self.pending) {
@@ -115,7 +113,6 @@ impl VhostQueue {
             }
         }
         self.enqueue_pending(sink);
-        taken
     }
 
     fn enqueue_pending(&mut self, sink: &Sink) {
@@ -178,9 +175,16 @@ impl PortQueue<Mbuf> for VhostQueue {
 
     fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) -> usize {
         let Some(sink) = self.shared.sink(self.index) else { return self.lose(frames) };
+        let offered = frames.len();
+        gro::coalesce(frames, &sink.caps);
         let direct =
             self.pending.is_empty() && frames.iter().all(|frame| Self::goes_as_it_is(frame, &sink.caps));
-        if direct { self.enqueue(&sink, frames) } else { self.settle_and_enqueue(&sink, frames) }
+        if direct {
+            self.enqueue(&sink, frames);
+        } else {
+            self.settle_and_enqueue(&sink, frames);
+        }
+        offered - frames.len()
     }
 
     fn flush(&mut self) {
