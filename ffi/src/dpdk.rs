@@ -11,6 +11,7 @@ use crate::eal::{Eal, error_name};
 use crate::gso::Caps;
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
+use crate::open_checksum;
 use dpdk_sys as sys;
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -97,6 +98,7 @@ pub fn open(
             queue,
             caps,
             chains: device.chains(),
+            open_checksums: open_checksum::may_come_by(&device.driver),
             pool: pool.clone(),
             counters: Arc::clone(counters),
             pending: VecDeque::new(),

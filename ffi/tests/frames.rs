@@ -4,10 +4,12 @@
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
+use millrace_fastpath::wire::sctp;
 use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
+use millrace_ffi::open_checksum::close;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -434,4 +436,123 @@ fn pieces_of_a_frame_are_whole_however_it_is_cut_and_end_with_it() {
         assert_eq!((frame.offload(), verified(&frame.to_vec())), (Offload::NONE, payload(999)));
     }
     assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn packets_that_lack_their_checksum_are_told_from_finished_ones() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        for length in [0, 1, 7, 1400] {
+            let open = packet.bytes(&payload(length));
+            let mut frame = chained(pool, &open, 100, 300);
+            close(&mut frame);
+            assert_eq!(
+                frame.offload(),
+                Offload { checksum: packet.partial(), ..Offload::NONE },
+                "{packet:?} {length}"
+            );
+            assert_eq!(frame.to_vec(), open);
+            assert!(frame.complete_checksum());
+            assert_eq!(verified(&frame.to_vec()), payload(length));
+            let finished = frame.to_vec();
+            close(&mut frame);
+            assert_eq!((frame.offload(), frame.to_vec()), (Offload::NONE, finished));
+            // What ends elsewhere than its IP packet, or is a fragment, is nobody's to complete.
+            let mut padded = pool.alloc_with(&[&open[..], &[0; 6]].concat()).unwrap();
+            close(&mut padded);
+            assert_eq!(padded.offload(), Offload::NONE);
+            if packet.start() == 34 {
+                let mut fragment = pool.alloc_with(&open).unwrap();
+                fragment.head_mut()[20] |= 0x20;
+                close(&mut fragment);
+                assert_eq!(fragment.offload(), Offload::NONE);
+            }
+        }
+    }
+}
+
+#[test]
+fn packets_in_a_tunnel_that_lack_their_checksum_get_it() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        for v6 in [false, true] {
+            let inner = packet.bytes(&payload(900));
+            let mut headers = outer(v6, false, inner.len());
+            // A checksum that counts the inner one as made, as Linux's local checksum offload has it.
+            let udp = headers.len() - 10;
+            headers[udp..udp + 2].copy_from_slice(&[0x12, 0x34]);
+            let mut frame = chained(pool, &[headers.clone(), inner].concat(), 150, 300);
+            close(&mut frame);
+            assert_eq!(frame.offload(), Offload::NONE);
+            let bytes = frame.to_vec();
+            assert_eq!(bytes[..headers.len()], headers);
+            assert_eq!(verified(&bytes[headers.len()..]), payload(900));
+        }
+    }
+    // The outer one that is to be made is said to be so.
+    let inner = Packet::Udp4.bytes(&payload(10));
+    let headers = outer(false, true, inner.len());
+    let mut frame = pool.alloc_with(&[headers, inner].concat()).unwrap();
+    close(&mut frame);
+    assert_eq!(frame.offload().checksum, Checksum::Partial { start: 34, offset: 6 });
+}
+
+#[test]
+fn sctp_without_its_checksum_gets_it() {
+    let (_serial, pool) = pool();
+    let mut open = vec![2; 6];
+    open.extend([4; 6]);
+    open.extend([
+        0x08,
+        0x00,
+        0x45,
+        0,
+        0,
+        20 + 12 + 20,
+        0,
+        1,
+        0x40,
+        0,
+        64,
+        132,
+        0,
+        0,
+        10,
+        1,
+        2,
+        3,
+        10,
+        4,
+        5,
+        6,
+    ]);
+    open.extend([0, 7, 0, 80, 1, 2, 3, 4, 0, 0, 0, 0]);
+    open.extend(payload(20));
+    let mut frame = chained(pool, &open, 50, 7);
+    close(&mut frame);
+    let mut wanted = open.clone();
+    sctp::fill_checksum(&mut wanted[34..]).unwrap();
+    assert_eq!(frame.to_vec(), wanted);
+    close(&mut frame);
+    assert_eq!(frame.to_vec(), wanted);
+}
+
+#[test]
+fn bytes_of_any_kind_without_a_checksum_are_survived() {
+    let (_serial, pool) = pool();
+    for packet in ALL {
+        let inner = packet.bytes(&payload(30));
+        let bytes = [outer(false, false, inner.len()), inner].concat();
+        for len in 0..bytes.len() {
+            for flip in [None, Some(14), Some(23), Some(len / 2)] {
+                let mut bytes = bytes[..len].to_vec();
+                if let Some(byte) = flip.and_then(|at| bytes.get_mut(at)) {
+                    *byte ^= 0x5a;
+                }
+                let mut frame = pool.alloc_with(&bytes).unwrap();
+                close(&mut frame);
+                assert_eq!(frame.total_len(), len);
+            }
+        }
+    }
 }

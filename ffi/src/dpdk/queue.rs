@@ -3,6 +3,7 @@
 use crate::gso::{self, Caps, LARGEST_FRAME};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
+use crate::open_checksum;
 use dpdk_sys as sys;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ pub(super) struct DpdkQueue {
     pub(super) caps: Caps,
     /// Whether the device takes chains of segments.
     pub(super) chains: bool,
+    /// Whether packets may come without their checksums.
+    pub(super) open_checksums: bool,
     pub(super) pool: Mempool,
     pub(super) counters: Arc<PortCounters>,
     pub(super) pending: VecDeque<Mbuf>,
@@ -124,6 +127,9 @@ impl PortQueue<Mbuf> for DpdkQueue {
                 index <= before || is_sound(frame)
             });
             self.counters.dropped(DropReason::RxMalformed, (before + count - into.len()) as u64);
+        }
+        if self.open_checksums {
+            into[before..].iter_mut().for_each(open_checksum::close);
         }
         into.len() - before
     }

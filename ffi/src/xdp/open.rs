@@ -12,6 +12,7 @@ use super::socket::{Binding, RingSizes, Rings, Socket};
 use crate::device::Opened;
 use crate::interface::{self, Probe};
 use crate::mbuf::Mbuf;
+use crate::open_checksum;
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub fn open_steered(
     let (ifindex, probe) = check(config)?;
     let wanted_mode = mode_for(config, &probe)?;
     let steering = Arc::new(Steering::load(&config.interface, ifindex, config.queues, config.take)?);
+    let driver = probe.driver(&config.interface);
+    let open_checksums = driver.as_deref().is_some_and(open_checksum::may_come_by);
     let mut queues = Vec::new();
     let mut sockets = Vec::new();
     for queue in 0..config.queues {
@@ -61,6 +64,7 @@ pub fn open_steered(
             fd,
             rings,
             ready: config.fill,
+            open_checksums,
         };
         // From here on, dropping the queue gives back what it holds.
         queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);

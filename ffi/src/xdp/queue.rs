@@ -7,6 +7,7 @@ use super::program::Steering;
 use super::socket::{Rings, wake_receiver, wake_transmitter};
 use crate::gso::{self, Caps};
 use crate::mbuf::Mbuf;
+use crate::open_checksum;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -37,6 +38,8 @@ pub(super) struct Parts {
     pub(super) rings: Rings,
     /// Chunks to keep with the kernel for packets to come, at most the fill ring's slots.
     pub(super) ready: u32,
+    /// Whether packets may come without their checksums.
+    pub(super) open_checksums: bool,
 }
 
 /// One queue. Each chunk is either a frame that somebody owns, or in `custody`.
@@ -57,6 +60,7 @@ pub(super) struct XdpQueue {
     unsent: bool,
     /// Pieces of a large frame that the ring had no room for yet.
     pieces: VecDeque<Mbuf>,
+    open_checksums: bool,
 }
 
 impl XdpQueue {
@@ -76,6 +80,7 @@ impl XdpQueue {
             sending: 0,
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
+            open_checksums: parts.open_checksums,
         };
         while queue.refill() {}
         queue
@@ -282,6 +287,9 @@ impl PortQueue<Mbuf> for XdpQueue {
                 rings.rx.release();
             }
             self.counters.received(frames as u64, bytes);
+        }
+        if self.open_checksums {
+            into[before..].iter_mut().for_each(open_checksum::close);
         }
         if malformed > 0 {
             self.counters.dropped(DropReason::RxMalformed, malformed as u64);
