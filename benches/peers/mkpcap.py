@@ -63,6 +63,14 @@ def flow_source(prefix, index):
     return address, 1024 + (index & 31) * 1367
 
 
+def write(path, frames):
+    """A pcap of Ethernet frames."""
+    with open(path, "wb", buffering=1 << 20) as out:
+        out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for count, data in enumerate(frames):
+            out.write(struct.pack("<IIII", count // 1000000, count % 1000000, len(data), len(data)) + data)
+
+
 def smallest(protocol, version):
     return max(60, 14 + (20 if version == 4 else 40) + (8 if protocol == "udp" else 20))
 
@@ -93,14 +101,14 @@ def main():
     order = [index % args.flows for index in range(total)]
     rng.shuffle(order)
     lowest = smallest(args.protocol, destinations[0].version)
-    with open(args.file, "wb", buffering=1 << 20) as out:
-        out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-        for count, flow in enumerate(order):
+
+    def frames():
+        for flow in order:
             source, sport = flow_source(args.source, flow)
             size = max(lowest, rng.choice(sizes) if len(sizes) > 1 else sizes[0])
-            data = frame(macs, args.protocol, source, destinations[flow % len(destinations)],
-                         sport, args.port, size, flags)
-            out.write(struct.pack("<IIII", count // 1000000, count % 1000000, len(data), len(data)) + data)
+            yield frame(macs, args.protocol, source, destinations[flow % len(destinations)], sport, args.port, size, flags)
+
+    write(args.file, frames())
 
 
 if __name__ == "__main__":

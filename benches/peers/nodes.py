@@ -4,13 +4,16 @@
   client ── node-1 ══ wire ══ node-2 ── server
 
 TCP by iperf3 and one-byte requests between kernel stacks, through both nodes. Packets a second through the first node
-alone: testpmd sends 60-byte frames from the client's interface as fast as it can (core 0), the node forwards them (core 1)
-and what comes out of its NIC is counted and dropped. The wire carries packets of 1500 bytes, as a wire does: NICs cut what
-is larger, in software, for all alike.
+alone: testpmd sends 60-byte frames as fast as it can (core 0), the node forwards them (core 1) and what comes out of its NIC
+is counted and dropped. It sends them from a pod's veth ("mpps"), where what the sender's own kernel does bounds all alike,
+and, where nodes have such pods, from a vhost-user pod ("mpps vhost"). The wire carries packets of 1500 bytes, as a wire does:
+NICs cut what is larger, in software, for all alike.
 """
 import argparse
 import contextlib
+import ipaddress
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,13 +22,16 @@ import time
 from pathlib import Path
 
 import machine
+import mkpcap
 from kernel_pods import ASK, ECHO, inside, namespaces, run
 from millrace import BINARIES
 from systems import end, wait_for
+from testpmd import load_generator, realtime
 
 CLIENT, SERVER = "10.77.1.10", "10.77.2.10"
 NODES = {1: "192.0.2.1", 2: "192.0.2.2"}
 GATEWAY = "169.254.1.1"
+GATEWAY_MAC, POD_MAC = "02:00:00:00:01:01", "02:00:00:00:02:01"
 GENERATOR_CORE, NODE_CORE = 0, 1
 SYSTEMS = ("kernel-routing", "kernel-vxlan", "millrace-native", "millrace-vxlan")
 # What stands beside what.
@@ -90,12 +96,17 @@ class Daemon:
         self.room = Path(room) / f"node-{number}"
         (self.room / "manifests").mkdir(parents=True)
         (self.room / "manifests" / "nodes.yaml").write_text(node_objects())
+        port = {"name": "pod", "kind": kind, "addresses": [address]}
+        if kind == "vhost-user":
+            port |= {"mac": POD_MAC, "vhostUser": {"socket": str(self.room / "pod.sock"), "mode": "server"}}
+        else:
+            port["netns"] = pod
         config = {"nodeName": f"node-{number}", "source": {"directory": "manifests"}, "hostLeg": "none",
                   "workers": {"count": 1, "idle": idle} if kind == "tap" else {"cores": [NODE_CORE], "idle": idle},
                   "cluster": {"podCIDRs": ["10.77.0.0/16"]}, "uplinks": [{"interface": "nic"}],
                   "routing": {"mode": mode}, "memory": {"mebibytes": 256},
                   "api": {"socket": str(self.room / "api.sock")}, "stateDirectory": str(self.room / "state"),
-                  "ports": [{"name": "pod", "kind": kind, "netns": pod, "addresses": [address]}]}
+                  "eal": {"filePrefix": f"mrno{os.getpid()}-{number}"}, "gateway": {"mac": GATEWAY_MAC}, "ports": [port]}
         (self.room / "millrace.yaml").write_text(json.dumps(config))
         with open(self.room / "log", "wb") as log:
             self.process = subprocess.Popen(
@@ -113,7 +124,7 @@ class Daemon:
 
 @contextlib.contextmanager
 def system(name, kind, idle):
-    """Two nodes with a pod each; (client, server, both nodes' namespaces)."""
+    """Two nodes with a pod each; (client, server, both nodes' namespaces, daemons)."""
     with tempfile.TemporaryDirectory(prefix="mrno") as room, namespaces("n1", "n2", "client", "server") as names:
         nodes, client, server = {1: names[0], 2: names[1]}, names[2], names[3]
         wire(nodes)
@@ -128,9 +139,10 @@ def system(name, kind, idle):
                     daemons.append(Daemon(room, number, netns, pod, address, mode, kind, idle))
             for daemon in daemons:
                 daemon.wait()
-            wait_for("the way to the server", lambda: subprocess.run(
-                inside(client, "ping", "-c1", "-W1", SERVER), capture_output=True, check=False).returncode == 0)
-            yield client, server, nodes
+            if kind != "vhost-user":
+                wait_for("the way to the server", lambda: subprocess.run(
+                    inside(client, "ping", "-c1", "-W1", SERVER), capture_output=True, check=False).returncode == 0)
+            yield client, server, nodes, daemons
         except BaseException:
             for daemon in daemons:
                 print((daemon.room / "log").read_text(errors="replace")[-2000:], file=sys.stderr)
@@ -164,36 +176,69 @@ def gateway_mac(pod):
     raise RuntimeError("the pod's gateway has no MAC address")
 
 
-def packets(client, nodes, seconds):
-    """Millions of packets a second that leave the first node."""
-    mac = gateway_mac(client)
-    # Whatever node 2 did with them would take the cores that node 1 needs.
+def sent_by_nic(node, seconds):
+    """Millions of packets a second."""
+    counter = ("cat", "/sys/class/net/nic/statistics/tx_packets")
+    begin, first = time.monotonic(), int(run(*inside(node, *counter)))
+    time.sleep(seconds)
+    rate = (int(run(*inside(node, *counter))) - first) / (time.monotonic() - begin)
+    if rate < 1000:
+        raise RuntimeError("nothing passes")
+    return round(rate / 1e6, 4)
+
+
+def first_node_alone(nodes, daemons):
+    """Whatever node 2 did with packets would take the cores that node 1 needs."""
     sink = "table netdev sink {\n chain first {\n type filter hook ingress device nic priority 0; policy drop;\n }\n}\n"
     run(*inside(nodes[2], "nft", "-f", "-"), input=sink)
-    counter = ("cat", "/sys/class/net/nic/statistics/tx_packets")
+    for daemon in daemons[1:]:
+        end(daemon.process)
+
+
+def packets_from_veth(client, nodes, daemons, seconds):
+    mac = gateway_mac(client)
+    first_node_alone(nodes, daemons)
     with tempfile.TemporaryDirectory(prefix="mrno") as room, open(Path(room) / "log", "wb") as log:
         generator = subprocess.Popen(inside(
-            client, "dpdk-testpmd", "-l", f"{NODE_CORE},{GENERATOR_CORE}", "--no-huge", "-m", "256", "--no-pci", "--no-telemetry",
-            f"--file-prefix=mrno{id(room)}", "--vdev=net_af_packet0,iface=eth0", "--", "--forward-mode=txonly", "--txpkts=60",
-            f"--tx-ip={CLIENT},{SERVER}", "--tx-udp=7,9", f"--eth-peer=0,{mac}", "--auto-start", "--total-num-mbufs=8192",
-            "--stats-period=100"), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            client, "dpdk-testpmd", f"--lcores=0@{NODE_CORE},1@{GENERATOR_CORE}", "--no-huge", "-m", "256", "--no-pci",
+            "--no-telemetry", f"--file-prefix=mrno{id(room)}", "--vdev=net_af_packet0,iface=eth0", "--", "--forward-mode=txonly",
+            "--txpkts=60", f"--tx-ip={CLIENT},{SERVER}", "--tx-udp=7,9", f"--eth-peer=0,{mac}", "--auto-start",
+            "--total-num-mbufs=8192", "--stats-period=100"), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             time.sleep(2)
-            begin, first = time.monotonic(), int(run(*inside(nodes[1], *counter)))
-            time.sleep(seconds)
-            rate = (int(run(*inside(nodes[1], *counter))) - first) / (time.monotonic() - begin)
+            return {"mpps": sent_by_nic(nodes[1], seconds)}
         finally:
             end(generator)
-        if rate < 1000:
-            raise RuntimeError(f"nothing passes: {(Path(room) / 'log').read_text(errors='replace')[-1500:]}")
-    return {"mpps": round(rate / 1e6, 4)}
+
+
+def packets_from_vhost(nodes, daemons, seconds):
+    first_node_alone(nodes, daemons)
+    macs = bytes.fromhex((GATEWAY_MAC + POD_MAC).replace(":", ""))
+    source, destination = ipaddress.ip_address(CLIENT), ipaddress.ip_address(SERVER)
+    frames = [mkpcap.frame(macs, "udp", source, destination, 1024 + flow, 9, 60) for flow in range(1024)]
+    with tempfile.TemporaryDirectory(prefix="mrno") as room:
+        mkpcap.write(Path(room) / "pcap", frames)
+        with load_generator(Path(room) / "pcap", [daemons[0].room / "pod.sock"], GENERATOR_CORE) as generator, \
+                realtime((generator.process.pid, GENERATOR_CORE), (daemons[0].process.pid, NODE_CORE)):
+            generator.start()
+            time.sleep(1)
+            return {"mpps vhost": sent_by_nic(nodes[1], seconds)}
 
 
 def measure(name, args):
-    with system(name, "tap", args.idle) as (client, server, _):
+    with system(name, "tap", args.idle) as (client, server, _, _):
         found = streams(client, server, args.seconds)
-    with system(name, "af-xdp", args.idle) as (client, _, nodes):
-        return found | packets(client, nodes, args.seconds)
+    with system(name, "af-xdp", args.idle) as (client, _, nodes, daemons):
+        found |= packets_from_veth(client, nodes, daemons, args.seconds)
+    if name.startswith("millrace"):
+        with system(name, "vhost-user", args.idle) as (_, _, nodes, daemons):
+            found |= packets_from_vhost(nodes, daemons, args.seconds)
+    return found
+
+
+def ratio(one, other, field):
+    """A pod of the kernel's has no other interface than its veth."""
+    return one[field] / other[field if field in other else "mpps"]
 
 
 def ratios(rounds):
@@ -201,7 +246,7 @@ def ratios(rounds):
         if one in rounds[0] and other in rounds[0]:
             fields = rounds[0][one]
             yield f"{one} / {other}", {
-                field: round(statistics.median(each[one][field] / each[other][field] for each in rounds), 3)
+                field: round(statistics.median(ratio(each[one], each[other], field) for each in rounds), 3)
                 for field in fields}
 
 
