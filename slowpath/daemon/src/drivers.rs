@@ -15,9 +15,10 @@ use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
 use std::sync::Arc;
 
-/// Bounds of [`fill`].
+/// Bounds of [`fill`] and [`uplink_fill`].
 const LEAST_FILL: u32 = 32;
 const MOST_FILL: u32 = 1_024;
+const MOST_UPLINK_FILL: u32 = 4_096;
 
 /// All kinds of ports, over the daemon's packet memory.
 pub(crate) struct Drivers {
@@ -92,14 +93,15 @@ fn fill_of(left: u32, all: u32, queues: u32) -> u32 {
     1 << share.ilog2()
 }
 
-/// The same for an uplink, whose packets are all pods': it comes before their ports, and takes up to half of what is left.
+/// The same for an uplink, whose packets are all pods': it comes before their ports, and takes up to half of what is left. A
+/// worker that shares its core is away for some milliseconds at times, in which several thousand packets come.
 fn uplink_fill(arena: &Mempool, queues: u32) -> u32 {
     let left = arena.capacity().saturating_sub(arena.in_use()) as u32;
     uplink_fill_of(left, queues)
 }
 
 fn uplink_fill_of(left: u32, queues: u32) -> u32 {
-    let share = (left / 2 / queues.max(1)).clamp(LEAST_FILL, MOST_FILL);
+    let share = (left / 2 / queues.max(1)).clamp(LEAST_FILL, MOST_UPLINK_FILL);
     1 << share.ilog2()
 }
 
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_uplink_takes_what_is_useful_and_at_most_half_of_what_is_left() {
-        assert_eq!(uplink_fill_of(16_384, 1), 1_024);
+        assert_eq!(uplink_fill_of(16_384, 1), 4_096);
         assert_eq!(uplink_fill_of(16_384, 16), 512);
         assert_eq!(uplink_fill_of(1_024, 2), 256);
         assert_eq!(uplink_fill_of(0, 2), LEAST_FILL);
