@@ -22,9 +22,26 @@ const volatile __u8 take_all = 0;
 // index, too. A packet that meets a socket of another interface is dropped by the kernel (xsk_rcv_check).
 const volatile __u32 slot_mask = 0;
 
-// Set before loading: bytes of the longest frame that a socket takes. A longer one, put together by the kernel from
-// several, would be lost there.
-const volatile __u32 longest = 0xffff;
+// Bytes of the longest frame that is claimed: what the interface's MTU allows, and a socket takes. A longer one, put together
+// by the kernel from several, would be lost there.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} longest SEC(".maps");
+
+// Whether the frame, all of its fragments, is no longer than that. Only where the kernel was told that the program knows of
+// fragments does a frame have more than the first, which is what `data` and `data_end` span and where all headers are.
+static __always_inline int fits(struct xdp_md *context, int has_fragments)
+{
+	__u32 key = 0, *most = bpf_map_lookup_elem(&longest, &key);
+	__u64 bytes = context->data_end - context->data;
+
+	if (has_fragments)
+		bytes = bpf_xdp_get_buff_len(context);
+	return most && bytes <= *most;
+}
 
 static __always_inline int read(struct xdp_md *context, __u32 at, int is_ipv6, struct packet *packet)
 {
@@ -38,7 +55,7 @@ static __always_inline int is_ours(struct xdp_md *context)
 	struct packet packet = {}, quoted = {};
 	int is_ipv6;
 
-	if ((void *)(ethernet + 1) > end || end - (void *)ethernet > longest)
+	if ((void *)(ethernet + 1) > end)
 		return 0;
 	// A frame with a VLAN tag belongs to the interface of that VLAN.
 	is_ipv6 = ethernet->h_proto == bpf_htons(ETH_P_IPV6);
@@ -51,16 +68,29 @@ static __always_inline int is_ours(struct xdp_md *context)
 	return is_claimed(&packet);
 }
 
-SEC("xdp")
-int steer(struct xdp_md *context)
+static __always_inline int decide(struct xdp_md *context, int has_fragments)
 {
-	if (!take_all && !is_ours(context))
+	if (!take_all && !(is_ours(context) && fits(context, has_fragments)))
 		return XDP_PASS;
 	__u32 key = context->rx_queue_index;
 	if (slot_mask)
 		key = (key * (slot_mask + 1)) + (context->ingress_ifindex & slot_mask);
 	// The lower bits of the flags are the verdict for a queue that has no socket (Linux 5.3).
 	return bpf_redirect_map(&sockets, key, XDP_PASS);
+}
+
+// One of the two is loaded: this one where a frame is one piece of memory,
+SEC("xdp")
+int steer(struct xdp_md *context)
+{
+	return decide(context, 0);
+}
+
+// and this one where it may be several (BPF_F_XDP_HAS_FRAGS, Linux 5.18).
+SEC("xdp.frags")
+int steer_long(struct xdp_md *context)
+{
+	return decide(context, 1);
 }
 
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -45,6 +45,15 @@ pub trait Device: Send {
         None
     }
 
+    /// Takes frames as long as the interface's MTU, which is this now. False when the port has to be opened anew for it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn follow_mtu(&self, mtu: u16) -> Result<bool, XdpError> {
+        let _ = mtu;
+        Ok(true)
+    }
+
     /// Says whether what the other end has stays there when this is dropped, and when the process ends in whatever way: the
     /// interface of a TAP. Other kinds make nothing that could stay.
     ///

@@ -98,11 +98,35 @@ impl Mbuf {
 
     /// The segments' contents, in order.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.raw_segments().map(contents)
+    }
+
+    /// The segments' mbufs, in order.
+    pub(crate) fn raw_segments(&self) -> impl Iterator<Item = &sys::rte_mbuf> {
         std::iter::successors(Some(self.raw()), |segment| {
             // SAFETY: the chain's next segment, or null; owned by `self` like the first.
             unsafe { segment.next.as_ref() }
         })
-        .map(contents)
+    }
+
+    /// Takes the chain apart: each segment is a frame of its own.
+    pub(crate) fn into_segments(self) -> impl Iterator<Item = Mbuf> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let mut head = rest.take()?;
+            let raw = head.raw_mut();
+            let next = NonNull::new(std::mem::replace(&mut raw.next, std::ptr::null_mut()));
+            let (left, bytes) = (raw.nb_segs - 1, raw.pkt_len - u32::from(raw.data_len));
+            (raw.nb_segs, raw.pkt_len) = (1, raw.data_len.into());
+            rest = next.map(|mut next| {
+                // SAFETY: the next segment of the chain that was owned, and nobody else's.
+                let raw = unsafe { next.as_mut() };
+                (raw.nb_segs, raw.pkt_len) = (left, bytes);
+                // SAFETY: the rest of the chain, cut off just now, with its counts put right.
+                unsafe { Mbuf::from_raw(next) }
+            });
+            Some(head)
+        })
     }
 
     /// The whole frame in one piece, for tests and for what is not done per packet.

@@ -140,11 +140,11 @@ fn what_cannot_be_opened_is_named() {
     let node = Namespace::new("node");
     let arena = arena(256);
     let counters = Arc::new(PortCounters::default());
-    node.run(&["ip", "link", "add", "v0", "mtu", "9000", "type", "veth", "peer", "name", "p0"]);
+    node.run(&["ip", "link", "add", "v0", "mtu", "40000", "type", "veth", "peer", "name", "p0"]);
     node.within(|| {
         let open = |config: &XdpConfig| xdp::open(config, &arena, &counters).err().unwrap();
         assert!(matches!(open(&XdpConfig::pod("none")), XdpError::NoInterface { .. }));
-        assert!(matches!(open(&XdpConfig::pod("v0")), XdpError::Mtu { mtu: 9000, .. }));
+        assert!(matches!(open(&XdpConfig::pod("v0")), XdpError::Mtu { mtu: 40_000, .. }));
         node.run(&["ip", "link", "set", "v0", "mtu", "1500"]);
         let two = open(&XdpConfig { queues: 2, ..XdpConfig::pod("v0") });
         assert!(two.to_string().starts_with("af-xdp v0 queue 1: binding the socket"), "{two}");

@@ -7,11 +7,13 @@
 use super::custody::Chunk;
 use super::error::{Step, StepError};
 use super::memory::{Mapping, Pages};
-use super::socket::{Binding, Socket};
+use super::parts::Parts;
+use super::socket::{Binding, Socket, takes_long_frames};
 use crate::eal::Eal;
 use crate::mbuf::Mbuf;
 use crate::mempool::{ExternalMemory, HEADROOM, Mempool, MempoolConfig, MempoolError};
 use dpdk_sys as sys;
+use millrace_fastpath::port::Frame;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -26,10 +28,10 @@ pub(super) const CHUNK: u32 = 2048;
 /// ports leave.
 pub(super) const RECEIVED_AT: u32 = 256;
 
-/// Bytes of the longest frame that is sent: a chunk with the headroom of a fresh mbuf.
+/// Bytes of a frame that a chunk holds when it is sent: a chunk with the headroom of a fresh mbuf.
 pub(super) const LONGEST_SENT: u32 = CHUNK - HEADROOM as u32;
 
-/// Bytes of the longest frame that the kernel can put into a chunk.
+/// Bytes of a frame that the kernel puts into a chunk when it is received.
 pub(super) const LONGEST_RECEIVED: u32 = CHUNK - RECEIVED_AT;
 
 /// What an arena is made of.
@@ -160,6 +162,31 @@ impl Arena {
         Ok(Lent { chunk: Chunk((offset / CHUNK as usize) as u32), address, len: u32::from(mbuf.data_len) })
     }
 
+    /// How many chunks a frame would be lent as by [`lend_parts`](Arena::lend_parts); nothing if it would not.
+    pub(super) fn parts_of(&self, frame: &Mbuf, most: usize) -> Option<usize> {
+        let mut parts = 0;
+        for segment in frame.raw_segments() {
+            let is_own = segment.pool == self.0.pool.as_ptr() && segment.refcnt == 1;
+            if !is_own || sharers(segment) != 1 {
+                return None;
+            }
+            parts += usize::from(segment.data_len > 0);
+        }
+        (1..=most).contains(&parts).then_some(parts)
+    }
+
+    /// As [`lend`](Arena::lend), for a frame of up to `most` segments.
+    pub(super) fn lend_parts(&self, frame: Mbuf, most: usize) -> Result<Parts, Mbuf> {
+        if self.parts_of(&frame, most.min(Parts::new_const().capacity())).is_none() {
+            return Err(frame);
+        }
+        Ok(frame
+            .into_segments()
+            .filter(|segment| segment.total_len() > 0)
+            .flat_map(|part| self.lend(part))
+            .collect())
+    }
+
     /// The frame of a chunk that the kernel has filled with `len` bytes from `offset` on.
     ///
     /// # Safety
@@ -204,7 +231,8 @@ impl Arena {
             }
         }
         self.register(socket)?;
-        socket.bind(ifindex, queue, Binding::OwnCopy)?;
+        // Those that share the registration share this, too.
+        socket.bind(ifindex, queue, Binding::OwnCopy { long: takes_long_frames() })?;
         bound.push(socket.raw());
         Ok(())
     }

@@ -4,7 +4,9 @@ use super::below::Unmerged;
 use super::config::XdpMode;
 use super::error::{ClaimError, XdpError};
 use super::handle::SharedSocket;
+use super::parts::Reach;
 use super::program::Steering;
+use super::socket::takes_long_frames;
 use crate::device::{Device, Link};
 use crate::interface::Probe;
 use millrace_fastpath::port::{ClaimChanges, PortCounters};
@@ -19,6 +21,8 @@ pub(super) struct XdpDevice {
     pub(super) sockets: Vec<Arc<SharedSocket>>,
     pub(super) counters: Arc<PortCounters>,
     pub(super) probe: Probe,
+    /// Chunks that a frame may take: on all queues, and by the program.
+    pub(super) reach: Reach,
     /// As long as the port is open.
     pub(super) _unmerged: Option<Unmerged>,
 }
@@ -76,6 +80,16 @@ impl Device for XdpDevice {
         self.probe.mtu(&self.interface).ok().and_then(|mtu| u16::try_from(mtu).ok())
     }
 
+    /// More than the program or the sockets were made for takes others, where there are any.
+    fn follow_mtu(&self, mtu: u16) -> Result<bool, XdpError> {
+        let mtu = mtu.into();
+        if mtu > self.reach.mtu() && self.reach == Reach::ONE && takes_long_frames() {
+            return Ok(false);
+        }
+        self.steering.set_mtu(mtu, self.reach)?;
+        Ok(true)
+    }
+
     fn details(&self) -> Vec<(&'static str, String)> {
         self.count_losses();
         let mode = if self.mode == XdpMode::Native { "native" } else { "generic" };
@@ -85,6 +99,7 @@ impl Device for XdpDevice {
             ("queues", self.sockets.len().to_string()),
             ("xdp", mode.to_owned()),
             ("copy", if zero_copy { "zero-copy" } else { "copy" }.to_owned()),
+            ("largest-mtu", self.reach.mtu().to_string()),
         ]
     }
 }

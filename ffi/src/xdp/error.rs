@@ -59,8 +59,11 @@ pub enum XdpError {
         /// The size asked for.
         slots: u32,
     },
-    /// Frames of this interface do not fit into the arena's chunks.
-    #[error("af-xdp {interface}: its MTU of {mtu} bytes is too large: a chunk has room for {room}")]
+    /// Frames of this interface do not fit into as many chunks as a frame may take.
+    #[error(
+        "af-xdp {interface}: its MTU of {mtu} bytes is too large: {room} at most{}",
+        if *.long { "" } else { ", as this kernel's AF_XDP takes frames of one chunk only (Linux 6.6 takes longer ones)" }
+    )]
     Mtu {
         /// The interface.
         interface: String,
@@ -68,6 +71,8 @@ pub enum XdpError {
         mtu: u32,
         /// The largest MTU that fits, bytes.
         room: u32,
+        /// Whether frames may take several chunks.
+        long: bool,
     },
     /// A socket could not be made.
     #[error("af-xdp {interface} queue {queue}: {step}: {source}")]

@@ -1,14 +1,16 @@
 //! Opening an AF_XDP port.
 
-use super::arena::{Arena, LONGEST_RECEIVED};
+use super::arena::Arena;
 use super::below::Unmerged;
 use super::config::{CopyMode, Take, XdpConfig, XdpMode};
 use super::device::XdpDevice;
 use super::error::{StepError, XdpError};
+use super::features;
 use super::handle::SharedSocket;
-use super::program::{MOST_QUEUES, Steering};
+use super::parts::Reach;
+use super::program::{Flavour, MOST_QUEUES, Steering};
 use super::queue::{Parts, XdpQueue};
-use super::socket::{Binding, RingSizes, Rings, Socket};
+use super::socket::{Binding, RingSizes, Rings, Socket, takes_long_frames};
 use crate::device::Opened;
 use crate::interface::{self, Probe};
 use crate::mbuf::Mbuf;
@@ -16,11 +18,11 @@ use crate::open_checksum;
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use std::sync::Arc;
 
-/// Bytes of an Ethernet header with one VLAN tag: what a frame is longer than the MTU by.
-const ETHERNET: u32 = 18;
-
 /// Drivers of interfaces that bundle others.
 const BUNDLES: [&str; 2] = ["bonding", "team"];
+
+/// The driver that lets its other end have an MTU above a page only with a program that knows of fragments.
+const VETH: &str = "veth";
 
 /// Sizes that the kernel takes for a ring and that make sense for one.
 const RING_SIZES: std::ops::RangeInclusive<u32> = 8..=32_768;
@@ -43,16 +45,20 @@ pub fn open_steered(
     arena: &Arena,
     counters: &Arc<PortCounters>,
 ) -> Result<(Opened, Arc<Steering>), XdpError> {
-    let (ifindex, probe) = check(config)?;
+    let Checked { ifindex, probe, mtu } = check(config)?;
     let wanted_mode = mode_for(config, &probe)?;
-    let steering = Arc::new(Steering::load(&config.interface, ifindex, config.queues, config.take)?);
     let driver = probe.driver(&config.interface);
     let open_checksums = driver.as_deref().is_some_and(open_checksum::may_come_by);
+    let flavour = flavour_for(driver.as_deref(), mtu);
+    let steering = Steering::load(&config.interface, ifindex, config.queues, config.take, flavour)?;
+    let steering = Arc::new(steering);
     let mut queues = Vec::new();
     let mut sockets = Vec::new();
+    let mut reach = if flavour == Flavour::Long { Reach::most(config) } else { Reach::ONE };
     for queue in 0..config.queues {
-        let (socket, rings) =
-            connect(config, arena, ifindex, queue).map_err(|error| error.at(&config.interface, queue))?;
+        let Connected { socket, rings, reach: own } = connect(config, arena, ifindex, queue, mtu)
+            .map_err(|error| error.at(&config.interface, queue))?;
+        reach = reach.min(own);
         let fd = socket.raw();
         let socket = Arc::new(SharedSocket::new(socket));
         let parts = Parts {
@@ -65,25 +71,39 @@ pub fn open_steered(
             rings,
             ready: config.fill,
             open_checksums,
+            reach: own,
         };
         // From here on, dropping the queue gives back what it holds.
         queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);
         sockets.push(socket);
         steering.enter(queue, fd)?;
     }
+    steering.set_mtu(mtu, reach)?;
     let mode = steering.attach(ifindex, wanted_mode)?;
     let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
     let _unmerged =
         Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
     let interface = config.interface.clone();
     let counters = counters.clone();
-    let device =
-        XdpDevice { interface, mode, steering: steering.clone(), sockets, counters, probe, _unmerged };
+    let steered = steering.clone();
+    let device = XdpDevice { interface, mode, steering: steered, sockets, counters, probe, reach, _unmerged };
     Ok((Opened { device: Box::new(device), queues }, steering))
 }
 
-/// Refuses what cannot be; gives the interface's index.
-fn check(config: &XdpConfig) -> Result<(u32, Probe), XdpError> {
+/// What was found of an interface.
+struct Checked {
+    ifindex: u32,
+    probe: Probe,
+    mtu: u32,
+}
+
+/// Chunks that a frame may take on any interface.
+fn possible(config: &XdpConfig) -> Reach {
+    if takes_long_frames() { Reach::most(config) } else { Reach::ONE }
+}
+
+/// Refuses what cannot be.
+fn check(config: &XdpConfig) -> Result<Checked, XdpError> {
     let interface = || config.interface.clone();
     if !(1..=MOST_QUEUES).contains(&config.queues) {
         return Err(XdpError::Queues { interface: interface(), queues: config.queues, most: MOST_QUEUES });
@@ -97,16 +117,24 @@ fn check(config: &XdpConfig) -> Result<(u32, Probe), XdpError> {
     let ifindex = interface::index(&config.interface).map_err(gone)?;
     let probe = Probe::here().map_err(gone)?;
     let mtu = probe.mtu(&config.interface).map_err(gone)?;
-    let room = LONGEST_RECEIVED - ETHERNET;
+    let room = possible(config).mtu();
     if mtu > room {
-        return Err(XdpError::Mtu { interface: interface(), mtu, room });
+        return Err(XdpError::Mtu { interface: interface(), mtu, room, long: takes_long_frames() });
     }
     let has = probe.receive_queues(&config.interface).filter(|_| config.take == Take::ByMaps);
     match has {
         Some(has) if has != config.queues => {
             Err(XdpError::UplinkQueues { interface: interface(), has, queues: config.queues })
         }
-        _ => Ok((ifindex, probe)),
+        _ => Ok(Checked { ifindex, probe, mtu }),
+    }
+}
+
+/// Which program an interface gets: drivers that know of no fragments may refuse the one that does, so it has to be needed.
+fn flavour_for(driver: Option<&str>, mtu: u32) -> Flavour {
+    match takes_long_frames() && (mtu > Reach::ONE.mtu() || driver == Some(VETH)) {
+        true => Flavour::Long,
+        false => Flavour::Short,
     }
 }
 
@@ -122,17 +150,28 @@ fn mode_for(config: &XdpConfig, probe: &Probe) -> Result<XdpMode, XdpError> {
     }
 }
 
-/// Makes a socket and binds it to a queue.
+/// A bound socket, and how many chunks a frame of it may take.
+struct Connected {
+    socket: Socket,
+    rings: Rings,
+    reach: Reach,
+}
+
+/// Makes a socket and binds it to a queue of an interface with this MTU.
 fn connect(
     config: &XdpConfig,
     arena: &Arena,
     ifindex: u32,
     queue: u32,
-) -> Result<(Socket, Rings), StepError> {
+    mtu: u32,
+) -> Result<Connected, StepError> {
     // The rings the kernel produces into have room for all that it can hold.
     let sizes = RingSizes { fill: config.fill, completion: config.tx, rx: config.fill, tx: config.tx };
+    let reach = possible(config);
     if config.copy != CopyMode::Copy {
-        match bind_zero_copy(arena, ifindex, queue, sizes) {
+        // Not every driver with zero-copy has it for long frames.
+        let reach = if mtu > Reach::ONE.mtu() { reach } else { Reach::ONE };
+        match bind_zero_copy(arena, ifindex, queue, sizes, reach) {
             Ok(connected) => return Ok(connected),
             Err(error) if config.copy == CopyMode::ZeroCopy => return Err(error),
             Err(error) => {
@@ -145,7 +184,7 @@ fn connect(
     socket.size_rings(sizes)?;
     let rings = socket.map_rings(sizes)?;
     arena.bind_shared(&socket, ifindex, queue)?;
-    Ok((socket, rings))
+    Ok(Connected { socket, rings, reach })
 }
 
 /// A zero-copy socket registers the memory by itself: those that share a registration share its mode.
@@ -154,11 +193,14 @@ fn bind_zero_copy(
     ifindex: u32,
     queue: u32,
     sizes: RingSizes,
-) -> Result<(Socket, Rings), StepError> {
+    reach: Reach,
+) -> Result<Connected, StepError> {
     let socket = Socket::create()?;
     arena.register(&socket)?;
     socket.size_rings(sizes)?;
     let rings = socket.map_rings(sizes)?;
-    socket.bind(ifindex, queue, Binding::OwnZeroCopy)?;
-    Ok((socket, rings))
+    let long = reach > Reach::ONE;
+    socket.bind(ifindex, queue, Binding::OwnZeroCopy { long })?;
+    let reach = if long { reach.at_most(features::zero_copy_parts(ifindex)) } else { reach };
+    Ok(Connected { socket, rings, reach })
 }

@@ -1,10 +1,10 @@
 //! The XDP program of one interface, and the maps that tell it what to take.
 
-use super::arena::LONGEST_RECEIVED;
 use super::claims::ClaimMaps;
 use super::config::{Take, XdpMode};
 use super::error::{ClaimError, Step, XdpError, chain};
-use aya::maps::{Map, MapData, XskMap};
+use super::parts::Reach;
+use aya::maps::{Array, Map, MapData, XskMap};
 use aya::programs::xdp::{Xdp, XdpLink};
 use aya::programs::{TestRun, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
@@ -31,6 +31,8 @@ const REDIRECT: u32 = 4;
 struct Maps {
     sockets: XskMap<MapData>,
     claims: ClaimMaps,
+    /// Bytes of the longest frame that is claimed.
+    longest: Array<MapData, u32>,
 }
 
 /// Interfaces that the shared program tells apart, a power of two.
@@ -39,8 +41,27 @@ const SLOTS: u32 = 16_384;
 /// Queues of an interface that the shared program serves, at most.
 const SHARED_QUEUES: u32 = 4;
 
+/// Which of the object's programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flavour {
+    /// For frames in one piece of memory.
+    Short,
+    /// For frames in several, too: the kernel then lets the interface, and the other end of a veth, have MTUs above a page.
+    Long,
+}
+
+impl Flavour {
+    fn name(self) -> &'static str {
+        match self {
+            Flavour::Short => "steer",
+            Flavour::Long => "steer_long",
+        }
+    }
+}
+
 /// A loaded program.
 struct Program {
+    flavour: Flavour,
     maps: Mutex<Maps>,
     /// Owns the program.
     object: Mutex<Ebpf>,
@@ -49,30 +70,35 @@ struct Program {
 }
 
 impl Program {
-    fn load(interface: &str, purpose: Purpose) -> Result<Program, XdpError> {
+    fn load(interface: &str, purpose: Purpose, flavour: Flavour) -> Result<Program, XdpError> {
         let failed = |error: &dyn Error| refusal(interface, Step::LoadProgram, error);
         let mut object = loader(purpose).load(OBJECT).map_err(|error| failed(&error))?;
-        program(&mut object, interface)?.load().map_err(|error| failed(&error))?;
+        program(&mut object, flavour, interface)?.load().map_err(|error| failed(&error))?;
         let claims = ClaimMaps::new(
             take_map(&mut object, interface, "destinations")?,
             take_map(&mut object, interface, "sources")?,
             take_map(&mut object, interface, "services")?,
             take_map(&mut object, interface, "addresses")?,
         );
-        let maps = Maps { sockets: take_map(&mut object, interface, "sockets")?, claims };
-        Ok(Program { maps: Mutex::new(maps), object: Mutex::new(object), slots: Mutex::default() })
+        let longest = take_map(&mut object, interface, "longest")?;
+        let maps = Maps { sockets: take_map(&mut object, interface, "sockets")?, claims, longest };
+        Ok(Program { flavour, maps: Mutex::new(maps), object: Mutex::new(object), slots: Mutex::default() })
     }
 
     /// The program that all pods share, with a place in it for this interface, if there is one. Each further program that
     /// takes packets costs every change of any of them a grace period of the kernel's (10 ms; `bpf_dispatcher_update` in
     /// kernel/bpf/dispatcher.c), one that is there already costs nothing.
-    fn shared(interface: &str, ifindex: u32) -> Result<Option<(Arc<Program>, u32)>, XdpError> {
-        static SHARED: Mutex<Option<Arc<Program>>> = Mutex::new(None);
-        let mut shared = lock(&SHARED);
+    fn shared(
+        interface: &str,
+        ifindex: u32,
+        flavour: Flavour,
+    ) -> Result<Option<(Arc<Program>, u32)>, XdpError> {
+        static SHARED: [Mutex<Option<Arc<Program>>>; 2] = [const { Mutex::new(None) }; 2];
+        let mut shared = lock(&SHARED[flavour as usize]);
         let program = match &*shared {
             Some(program) => Arc::clone(program),
             None => {
-                let program = Arc::new(Program::load(interface, Purpose::Shared)?);
+                let program = Arc::new(Program::load(interface, Purpose::Shared, flavour)?);
                 *shared = Some(Arc::clone(&program));
                 program
             }
@@ -97,24 +123,40 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Loads the program for `interface`, with so many queues; it is not attached yet.
-    pub(super) fn load(interface: &str, ifindex: u32, queues: u32, take: Take) -> Result<Steering, XdpError> {
+    /// Loads the program for `interface`, with so many queues; it is not attached yet, and claims no frame.
+    pub(super) fn load(
+        interface: &str,
+        ifindex: u32,
+        queues: u32,
+        take: Take,
+        flavour: Flavour,
+    ) -> Result<Steering, XdpError> {
         let shared = match take {
-            Take::Everything if queues <= SHARED_QUEUES => Program::shared(interface, ifindex)?,
+            Take::Everything if queues <= SHARED_QUEUES => Program::shared(interface, ifindex, flavour)?,
             _ => None,
         };
         let (program, slot) = match shared {
             Some((program, slot)) => (program, Some(slot)),
-            None => (Arc::new(Program::load(interface, take.into())?), None),
+            None => (Arc::new(Program::load(interface, take.into(), flavour)?), None),
         };
         Ok(Steering { interface: interface.to_owned(), program, slot, take, link: Mutex::new(None) })
+    }
+
+    /// Claims frames of the interface from now on that are no longer than its MTU allows, and a socket takes.
+    pub(super) fn set_mtu(&self, mtu: u32, reach: Reach) -> Result<(), XdpError> {
+        if self.take == Take::Everything {
+            return Ok(());
+        }
+        let longest = reach.longest_of(mtu);
+        let done = lock(&self.program.maps).longest.set(0, longest, 0);
+        done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
     }
 
     /// Attaches the program; gives the mode it runs in, which is not [`XdpMode::Auto`].
     pub(super) fn attach(&self, ifindex: u32, mode: XdpMode) -> Result<XdpMode, XdpError> {
         let failed = |error: &dyn Error| refusal(&self.interface, Step::AttachProgram, error);
         let mut object = lock(&self.program.object);
-        let program = program(&mut object, &self.interface)?;
+        let program = program(&mut object, self.program.flavour, &self.interface)?;
         let (id, mode) = match program.attach_to_if_index(ifindex, aya_mode(mode)) {
             Ok(id) if mode == XdpMode::Generic => (id, XdpMode::Generic),
             Ok(id) => (id, XdpMode::Native),
@@ -186,7 +228,8 @@ impl Steering {
     /// Whether a frame that arrives on queue 0 would come to the port. The kernel runs the program on a copy.
     ///
     /// # Errors
-    /// The kernel's: it takes no frame that is shorter than an Ethernet header or longer than a page.
+    /// The kernel's: it takes no frame that is shorter than an Ethernet header, and none that is longer than a page where the
+    /// program does not know of fragments.
     pub fn takes(&self, frame: &[u8]) -> Result<bool, XdpError> {
         Ok(self.try_program(frame, 1)?.return_value == REDIRECT)
     }
@@ -201,7 +244,7 @@ impl Steering {
 
     fn try_program(&self, frame: &[u8], repeat: u32) -> Result<TestRunResult, XdpError> {
         let mut object = lock(&self.program.object);
-        let program = program(&mut object, &self.interface)?;
+        let program = program(&mut object, self.program.flavour, &self.interface)?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         let done = program.test_run(options);
         done.map_err(|error| refusal(&self.interface, Step::TryProgram, &error))
@@ -244,7 +287,6 @@ fn loader(purpose: Purpose) -> MutexGuard<'static, EbpfLoader<'static>> {
     let make = || {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
-        loader.override_global("longest", &LONGEST_RECEIVED, true);
         if !matches!(purpose, Purpose::ByMaps) {
             loader.override_global("take_all", &1_u8, true);
             for map in ["destinations", "sources", "services", "addresses", "fragments"] {
@@ -277,8 +319,9 @@ fn missing(interface: &str, what: &str) -> XdpError {
     XdpError::Program { interface: interface.to_owned(), step: Step::LoadProgram, reason }
 }
 
-fn program<'a>(object: &'a mut Ebpf, interface: &str) -> Result<&'a mut Xdp, XdpError> {
-    let program = object.program_mut("steer").ok_or_else(|| missing(interface, "program steer"))?;
+fn program<'a>(object: &'a mut Ebpf, flavour: Flavour, interface: &str) -> Result<&'a mut Xdp, XdpError> {
+    let name = flavour.name();
+    let program = object.program_mut(name).ok_or_else(|| missing(interface, &format!("program {name}")))?;
     program.try_into().map_err(|error| refusal(interface, Step::LoadProgram, &error))
 }
 

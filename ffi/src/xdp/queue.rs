@@ -3,6 +3,7 @@
 use super::arena::{Arena, CHUNK, LONGEST_SENT, Lent};
 use super::custody::Custody;
 use super::handle::SharedSocket;
+use super::parts::{Arrival, Assembly, Reach};
 use super::program::Steering;
 use super::socket::{Rings, wake_receiver, wake_transmitter};
 use crate::gso::{self, Caps};
@@ -24,9 +25,6 @@ const LAST_FRAMES: Duration = Duration::from_millis(100);
 /// Chunks that are posted to the fill ring in one go, at least.
 const REFILL: usize = 16;
 
-/// What the kernel takes from an AF_XDP socket: finished frames.
-const CAPS: Caps = Caps::none(LONGEST_SENT as usize);
-
 /// What a queue is made from.
 pub(super) struct Parts {
     pub(super) queue: u32,
@@ -40,6 +38,8 @@ pub(super) struct Parts {
     pub(super) ready: u32,
     /// Whether packets may come without their checksums.
     pub(super) open_checksums: bool,
+    /// Chunks that a frame may take.
+    pub(super) reach: Reach,
 }
 
 /// One queue. Each chunk is either a frame that somebody owns, or in `custody`.
@@ -61,6 +61,11 @@ pub(super) struct XdpQueue {
     /// Pieces of a large frame that the ring had no room for yet.
     pieces: VecDeque<Mbuf>,
     open_checksums: bool,
+    reach: Reach,
+    /// What the kernel takes: finished frames.
+    caps: Caps,
+    /// A frame of which a part has arrived.
+    assembly: Assembly<Mbuf>,
 }
 
 impl XdpQueue {
@@ -81,6 +86,9 @@ impl XdpQueue {
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
             open_checksums: parts.open_checksums,
+            reach: parts.reach,
+            caps: Caps::none(parts.reach.longest_sent()),
+            assembly: Assembly::Idle,
         };
         while queue.refill() {}
         queue
@@ -126,6 +134,17 @@ impl XdpQueue {
         (len != 0).then_some(frame)
     }
 
+    /// What a received descriptor makes.
+    #[inline]
+    fn arrival(&mut self, descriptor: libc::xdp_desc) -> Arrival<Mbuf> {
+        let is_last = descriptor.options & libc::XDP_PKT_CONTD == 0;
+        let part = self.accept(descriptor);
+        if is_last && self.assembly.is_idle() {
+            return part.map_or(Arrival::Malformed, Arrival::Frame);
+        }
+        self.assembly.add(part, is_last)
+    }
+
     /// Takes back what the kernel has sent.
     fn reap(&mut self) {
         let Some(rings) = &mut self.rings else { return };
@@ -168,16 +187,16 @@ impl XdpQueue {
         }
     }
 
-    /// True when the transmit ring has room, which is made if need be.
-    fn has_room(&mut self) -> bool {
+    /// True when the transmit ring has so many slots free, which is seen to if need be.
+    fn has_room(&mut self, slots: u32) -> bool {
         let Some(rings) = &mut self.rings else { return false };
-        if rings.tx.free(1) > 0 {
+        if rings.tx.free(slots) >= slots {
             return true;
         }
         rings.tx.publish();
         self.wake();
         self.reap();
-        self.rings.as_mut().is_some_and(|rings| rings.tx.free(1) > 0)
+        self.rings.as_mut().is_some_and(|rings| rings.tx.free(slots) >= slots)
     }
 
     /// Puts a finished frame into the transmit ring, which has room; gives its bytes. `None`: it was dropped and
@@ -185,17 +204,13 @@ impl XdpQueue {
     fn put(&mut self, frame: Mbuf) -> Option<u64> {
         let outcome = match self.arena.lend(frame) {
             Ok(lent) => Ok(lent),
+            Err(other) if other.total_len() > LONGEST_SENT as usize => return self.put_long(other),
             Err(foreign) => self.copy(&foreign),
         };
         match outcome {
-            Ok(Lent { chunk, address, len }) => {
-                self.custody.hand_over(chunk);
-                self.sending += 1;
-                self.unsent = true;
-                let descriptor = libc::xdp_desc { addr: address, len, options: 0 };
-                let put = self.rings.as_mut().is_some_and(|rings| rings.tx.push(descriptor));
-                debug_assert!(put, "the caller has seen to it that there is room");
-                Some(u64::from(len))
+            Ok(lent) => {
+                self.push(lent, 0);
+                Some(u64::from(lent.len))
             }
             Err(reason) => {
                 self.counters.dropped(reason, 1);
@@ -204,17 +219,36 @@ impl XdpQueue {
         }
     }
 
-    /// Copies a frame of another pool, or of several segments, into a chunk and hands that over.
+    /// The same for a frame that takes several slots, for which there is room.
+    fn put_long(&mut self, frame: Mbuf) -> Option<u64> {
+        let (arena, reach) = (self.arena.clone(), self.reach);
+        match reach.lend(&arena, frame, || self.chunk()) {
+            Ok(parts) => {
+                let last = parts.len().saturating_sub(1);
+                let more = |at| if at == last { 0 } else { libc::XDP_PKT_CONTD };
+                parts.iter().enumerate().for_each(|(at, lent)| self.push(*lent, more(at)));
+                Some(parts.iter().map(|lent| u64::from(lent.len)).sum())
+            }
+            Err(reason) => {
+                self.counters.dropped(reason, 1);
+                None
+            }
+        }
+    }
+
+    /// A fresh chunk.
+    fn chunk(&mut self) -> Option<Mbuf> {
+        let fresh = self.arena.pool().alloc();
+        if fresh.is_some() {
+            return fresh;
+        }
+        self.reap();
+        self.arena.pool().alloc()
+    }
+
+    /// Copies a frame of another pool, or of several segments, into a chunk and lends that.
     fn copy(&mut self, frame: &Mbuf) -> Result<Lent, DropReason> {
-        if frame.total_len() > LONGEST_SENT as usize {
-            return Err(DropReason::TooBig);
-        }
-        let mut copy = self.arena.pool().alloc();
-        if copy.is_none() {
-            self.reap();
-            copy = self.arena.pool().alloc();
-        }
-        let mut copy = copy.ok_or(DropReason::NoBuffer)?;
+        let mut copy = self.chunk().ok_or(DropReason::NoBuffer)?;
         for segment in frame.segments() {
             if !copy.extend_from_slice(segment) {
                 return Err(DropReason::TooBig);
@@ -223,12 +257,22 @@ impl XdpQueue {
         self.arena.lend(copy).map_err(|_| DropReason::TxError)
     }
 
+    /// Hands a chunk over to be sent.
+    fn push(&mut self, lent: Lent, options: u32) {
+        self.custody.hand_over(lent.chunk);
+        self.sending += 1;
+        self.unsent = true;
+        let descriptor = libc::xdp_desc { addr: lent.address, len: lent.len, options };
+        let put = self.rings.as_mut().is_some_and(|rings| rings.tx.push(descriptor));
+        debug_assert!(put, "the caller has seen to it that there is room");
+    }
+
     /// Sends one frame of whatever state; gives the frames and bytes that went into the ring.
     fn send(&mut self, frame: Mbuf) -> (u64, u64) {
         if !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize {
             return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
         }
-        if let Err(reason) = gso::settle(frame, &CAPS, self.arena.pool(), &mut self.pieces) {
+        if let Err(reason) = gso::settle(frame, &self.caps, self.arena.pool(), &mut self.pieces) {
             self.counters.dropped(reason, 1);
         }
         self.send_pieces()
@@ -236,7 +280,11 @@ impl XdpQueue {
 
     fn send_pieces(&mut self) -> (u64, u64) {
         let (mut frames, mut bytes) = (0, 0);
-        while !self.pieces.is_empty() && self.has_room() {
+        while let Some(first) = self.pieces.front() {
+            let slots = self.reach.slots(&self.arena, first);
+            if !self.has_room(slots) {
+                break;
+            }
             let Some(piece) = self.pieces.pop_front() else { break };
             if let Some(len) = self.put(piece) {
                 (frames, bytes) = (frames + 1, bytes + len);
@@ -270,19 +318,22 @@ impl XdpQueue {
 
 impl PortQueue<Mbuf> for XdpQueue {
     fn rx_burst(&mut self, into: &mut Burst<Mbuf>) -> usize {
-        let (before, mut bytes, mut malformed) = (into.len(), 0, 0);
+        let (before, mut bytes, mut malformed, mut taken) = (into.len(), 0, 0, 0);
         while !into.is_full() {
             let Some(descriptor) = self.rings.as_mut().and_then(|rings| rings.rx.pop()) else { break };
-            match self.accept(descriptor) {
-                Some(frame) => {
-                    bytes += u64::from(descriptor.len);
+            taken += 1;
+            match self.arrival(descriptor) {
+                Arrival::Frame(frame) => {
+                    bytes += frame.total_len() as u64;
                     into.push(frame);
                 }
-                None => malformed += 1,
+                Arrival::Part => {}
+                Arrival::Malformed => malformed += 1,
             }
         }
+        malformed += u64::from(self.assembly.end());
         let frames = into.len() - before;
-        if frames + malformed > 0 {
+        if taken > 0 {
             if let Some(rings) = &self.rings {
                 rings.rx.release();
             }
@@ -292,9 +343,11 @@ impl PortQueue<Mbuf> for XdpQueue {
             into[before..].iter_mut().for_each(open_checksum::close);
         }
         if malformed > 0 {
-            self.counters.dropped(DropReason::RxMalformed, malformed as u64);
+            self.counters.dropped(DropReason::RxMalformed, malformed);
         }
-        self.refill();
+        while self.refill() && taken > BURST {
+            taken -= BURST;
+        }
         frames
     }
 
@@ -302,7 +355,7 @@ impl PortQueue<Mbuf> for XdpQueue {
         let offered = frames.len();
         let (mut sent, mut bytes) = self.send_pieces();
         let mut waiting = std::mem::take(frames).into_iter();
-        while self.pieces.is_empty() && waiting.len() > 0 && self.has_room() {
+        while self.pieces.is_empty() && waiting.len() > 0 && self.has_room(1) {
             let Some(frame) = waiting.next() else { break };
             let (more_frames, more_bytes) = self.send(frame);
             (sent, bytes) = (sent + more_frames, bytes + more_bytes);

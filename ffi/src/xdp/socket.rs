@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.17): frames that one system call may send in copy mode; 32 unless set.
@@ -36,10 +37,16 @@ pub(super) struct Rings {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Binding {
     /// By its own registration; the driver writes packets itself.
-    OwnZeroCopy,
+    OwnZeroCopy {
+        /// Whether a frame may be several descriptors.
+        long: bool,
+    },
     /// By its own registration; the kernel copies.
-    OwnCopy,
-    /// By the registration of another bound socket, and in its mode.
+    OwnCopy {
+        /// Whether a frame may be several descriptors.
+        long: bool,
+    },
+    /// By the registration of another bound socket, in its mode and with frames as long as it has.
     SharedWith(RawFd),
 }
 
@@ -125,9 +132,12 @@ impl Socket {
     }
 
     fn bind_once(&self, ifindex: u32, queue: u32, binding: Binding) -> Result<(), StepError> {
+        let several = |long| if long { libc::XDP_USE_SG } else { 0 };
         let (flags, parent) = match binding {
-            Binding::OwnZeroCopy => (libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, 0),
-            Binding::OwnCopy => (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, 0),
+            Binding::OwnZeroCopy { long } => {
+                (libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP | several(long), 0)
+            }
+            Binding::OwnCopy { long } => (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP | several(long), 0),
             // The mode must not be said again: it is the other socket's.
             Binding::SharedWith(parent) => (libc::XDP_SHARED_UMEM, parent.cast_unsigned()),
         };
@@ -138,13 +148,14 @@ impl Socket {
             sxdp_queue_id: queue,
             sxdp_shared_umem_fd: parent,
         };
+        self.bind_to(&address).map_err(|source| StepError::new(Step::Bind, source))
+    }
+
+    fn bind_to(&self, address: &libc::sockaddr_xdp) -> io::Result<()> {
         let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
         // SAFETY: `address` is a whole sockaddr_xdp of `len` bytes that lives over the call.
-        let failed = unsafe { libc::bind(self.raw(), ptr::from_ref(&address).cast(), len) };
-        if failed != 0 {
-            return Err(StepError::new(Step::Bind, io::Error::last_os_error()));
-        }
-        Ok(())
+        let failed = unsafe { libc::bind(self.raw(), ptr::from_ref(address).cast(), len) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// What the kernel has counted on this socket.
@@ -189,6 +200,23 @@ impl Socket {
         // SAFETY: zeroed and overwritten in part, and callers ask for structures of integers only.
         Ok(unsafe { value.assume_init() })
     }
+}
+
+/// Whether the kernel's AF_XDP takes frames that are several descriptors (Linux 6.6). One that does not refuses the flag before
+/// it looks for the interface, of which there is none with this number (`xsk_bind` in net/xdp/xsk.c).
+pub(super) fn takes_long_frames() -> bool {
+    static TAKES: OnceLock<bool> = OnceLock::new();
+    *TAKES.get_or_init(|| {
+        let address = libc::sockaddr_xdp {
+            sxdp_family: libc::AF_XDP as u16,
+            sxdp_flags: libc::XDP_COPY | libc::XDP_USE_SG,
+            sxdp_ifindex: 0,
+            sxdp_queue_id: 0,
+            sxdp_shared_umem_fd: 0,
+        };
+        let refused = Socket::create().map(|socket| socket.bind_to(&address));
+        matches!(refused, Ok(Err(error)) if error.raw_os_error() == Some(libc::ENODEV))
+    })
 }
 
 /// Asks the kernel to send what is in the transmit ring of `socket`.
