@@ -89,6 +89,13 @@ pub trait Device: Send {
         None
     }
 
+    /// Takes packets of a shared interface that are as long as its MTU, which is this now. False when the port has to be opened
+    /// anew for that.
+    fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
+        let _ = mtu;
+        Ok(true)
+    }
+
     /// Says whether what the pod has stays when this is dropped or the process ends. Without effect where that is not up to
     /// the device.
     fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {

@@ -140,6 +140,10 @@ impl Device for Opener {
         self.0.mtu()
     }
 
+    fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
+        Ok(self.0.follow_mtu(mtu)?)
+    }
+
     fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {
         Ok(self.0.set_lasting(lasting)?)
     }

@@ -51,6 +51,8 @@ pub(super) struct Outside {
     pub(super) mtus: Mutex<BTreeMap<PortId, u16>>,
     /// NICs whose later addresses were moved to the leg.
     pub(super) followed: Mutex<Vec<Nic>>,
+    /// Open ports take no larger MTU, if any.
+    pub(super) most_mtu: Mutex<Option<u16>>,
     /// Whether steering fails.
     pub(super) steering_fails: AtomicUsize,
 }
@@ -148,6 +150,10 @@ impl Device for MemoryDevice {
         }
         claims.extend(changes.claimed.iter().map(|claim| format!("{claim:?}")));
         Ok(())
+    }
+
+    fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
+        Ok(self.outside.most_mtu.lock().unwrap().is_none_or(|most| mtu <= most))
     }
 }
 

@@ -91,6 +91,30 @@ fn an_uplink_is_open_while_its_interface_is_there_and_as_large_as_it() {
 }
 
 #[test]
+fn an_uplink_whose_mtu_outgrows_its_sockets_is_opened_anew() {
+    let mut node = node();
+    told(&mut node, view(3));
+    let (first, before) = (id(&node).unwrap(), claims(&node));
+    *node.outside.most_mtu.lock().unwrap() = Some(1774);
+    let with_mtu = |mtu| {
+        let mut view = view(3);
+        view.interfaces.get_mut(&eth0()).unwrap().mtu = mtu;
+        view
+    };
+    told(&mut node, with_mtu(1774));
+    assert_eq!((id(&node), node.control.ports[&port()].mtu), (Some(first), 1774));
+    told(&mut node, with_mtu(9000));
+    let second = id(&node).unwrap();
+    assert_ne!(second, first);
+    assert_eq!(node.outside.mtus.lock().unwrap()[&second], 9000);
+    assert_eq!(claims(&node), before);
+    // It was opened for it: nothing is asked again.
+    told(&mut node, with_mtu(9000));
+    assert_eq!(id(&node), Some(second));
+    node.end();
+}
+
+#[test]
 fn what_is_claimed_follows_the_tables_and_is_claimed_again_on_another_interface() {
     let mut node = node();
     told(&mut node, view(3));

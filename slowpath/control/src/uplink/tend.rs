@@ -197,9 +197,12 @@ impl<F: Frame> Control<F> {
             self.uplinks.view.as_ref().and_then(|view| view.interfaces.get(&uplink.interface)).cloned();
         let is_open = self.ports.contains_key(&name);
         let is_other = found.as_ref().map(|interface| interface.index) != uplink.index;
+        let is_gone = is_other && !uplink.takes_nic;
         // A NIC that is taken may be gone from the kernel's sight.
-        if is_open && is_other && !uplink.takes_nic {
-            tracing::warn!(uplink = %uplink.interface, "its interface is gone");
+        if is_open && (is_gone || !self.follows_mtu(&name, found.as_ref())) {
+            let reason =
+                if is_gone { "its interface is gone" } else { "its MTU has outgrown what it was opened for" };
+            tracing::warn!(uplink = %uplink.interface, reason, "uplink closed");
             if let Err(error) = self.remove_any_port(&name) {
                 return self.uplinks.configured[at].fail(error.to_string(), now);
             }
@@ -264,7 +267,16 @@ impl<F: Frame> Control<F> {
         })
     }
 
-    /// An uplink takes packets as large as its NIC does.
+    /// Has an uplink take packets as large as its NIC does; false when it has to be opened anew for that.
+    fn follows_mtu(&self, name: &PortName, found: Option<&Interface>) -> bool {
+        let (Some(port), Some(interface)) = (self.ports.get(name), found) else { return true };
+        let Some(device) = port.device.as_ref().filter(|_| port.mtu != interface.mtu) else { return true };
+        device.follow_mtu(interface.mtu).unwrap_or_else(|error| {
+            tracing::error!(port = %name, mtu = interface.mtu, %error, "following an MTU");
+            true
+        })
+    }
+
     fn follow_mtu(&mut self, name: &PortName, mtu: u16) {
         let Some(mut port) = self.ports.remove(name) else { return };
         if port.mtu != mtu {
