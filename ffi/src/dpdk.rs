@@ -12,6 +12,7 @@ use crate::gso::Caps;
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use crate::open_checksum;
+use crate::xdp::Single;
 use dpdk_sys as sys;
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -19,6 +20,9 @@ use queue::DpdkQueue;
 use std::collections::VecDeque;
 use std::ffi::{CString, NulError};
 use std::sync::Arc;
+
+/// Names of devices that read an interface of the kernel packet by packet, and drop what is larger than a buffer.
+const PACKET_SOCKET_DEVICES: [&str; 2] = ["net_af_packet", "net_pcap"];
 
 /// A DPDK port.
 #[derive(Clone, Debug)]
@@ -87,9 +91,11 @@ pub fn open(
         port: u16::MAX,
         started: false,
         driver: String::new(),
+        single: None,
         pool: pool.clone(),
         eal: eal.clone(),
     };
+    device.single = interface_of(&config.devargs).and_then(Single::packets_of);
     device.probe(&config.devargs)?;
     let caps = device.configure(config)?;
     let queue = |queue| -> Box<dyn PortQueue<Mbuf>> {
@@ -108,6 +114,13 @@ pub fn open(
     Ok(Opened { device: Box::new(device), queues })
 }
 
+/// The kernel's interface that a device reads by packet sockets, if it is one of that kind.
+fn interface_of(devargs: &str) -> Option<&str> {
+    let (device, arguments) = devargs.split_once(',')?;
+    let reads = PACKET_SOCKET_DEVICES.iter().any(|driver| device.starts_with(driver));
+    arguments.split(',').find_map(|argument| argument.strip_prefix("iface=")).filter(|_| reads)
+}
+
 /// Owns the ethdev.
 struct DpdkDevice {
     name: String,
@@ -115,6 +128,8 @@ struct DpdkDevice {
     port: u16,
     started: bool,
     driver: String,
+    /// Of a device whose buffers take single packets of an interface of the kernel.
+    single: Option<Single>,
     pool: Mempool,
     #[expect(dead_code, reason = "keeps the environment while there is a device")]
     eal: Eal,

@@ -6,8 +6,8 @@
 //!  Arena: [chunk|chunk|chunk|…]  = mbuf pool = UMEM of all sockets: a frame moves from port to port in place
 //! ```
 //!
-//! Packets have complete checksums: AF_XDP carries no offload state, so the pod's end of a veth must have transmit
-//! offloads off. What is sent with unfinished checksums or as one large frame is settled in software.
+//! AF_XDP carries no offload state. Checksums that the other end of a veth has left out are known by their values
+//! ([`open_checksum`](crate::open_checksum)). What is sent with unfinished checksums or as one large frame is settled in software.
 
 mod arena;
 mod below;
@@ -24,6 +24,7 @@ mod parts;
 mod program;
 mod queue;
 mod ring;
+mod single;
 mod socket;
 
 pub use arena::{Arena, ArenaConfig, ArenaError};
@@ -32,3 +33,4 @@ pub use error::{ClaimError, Step, XdpError};
 pub use memory::Pages;
 pub use open::{open, open_steered};
 pub use program::Steering;
+pub(crate) use single::Single;
