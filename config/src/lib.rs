@@ -30,7 +30,7 @@ pub use file::{DEFAULT_FILE, load, parse};
 pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};
 pub use host_leg::HostLeg;
 pub use memory::{FrameCount, Hugepages, Mebibytes, Memory};
-pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName};
+pub use names::{FilePrefix, InterfaceName, Netns, NodeName, PodRef, PortName, ServerUrl};
 pub use node::{Api, Config, DEFAULT_SOCKET, Eal, Kubernetes, LoadBalancing, Metrics, Mtu, Source, fnv1a};
 pub use port::{Attachment, PortConfig, PortKind, PortRole, QueueCount, VhostMode, XdpMode};
 pub use routing::{

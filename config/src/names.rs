@@ -75,6 +75,12 @@ checked_name! {
     Netns, "a network namespace: a name or an absolute path", is_netns
 }
 
+checked_name! {
+    /// The URL of an API server.
+    ServerUrl, "a server's URL: https:// (or http://), a name or address (IPv6 in brackets), and perhaps a port and a path",
+    is_server_url
+}
+
 impl Netns {
     /// The file that stands for the namespace.
     pub fn path(&self) -> PathBuf {
@@ -166,6 +172,29 @@ fn is_interface_name(name: &str) -> bool {
 fn is_file_prefix(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// No user, query or fragment: credentials have their own places, and the others mean nothing to an API server.
+fn is_server_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return false;
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((address, "")) => (address, None),
+        Some((address, port)) => (address, port.strip_prefix(':').or(Some(""))),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let is_host = match authority.starts_with('[') {
+        true => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        false => host.parse::<std::net::Ipv4Addr>().is_ok() || is_dns_subdomain(&host.to_lowercase()),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let legal = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>^`{|}".contains(&byte);
+    is_host && port.is_none_or(is_port) && path.bytes().all(legal)
 }
 
 fn is_netns(name: &str) -> bool {

@@ -7,7 +7,7 @@ use crate::error::{ConfigError, InvalidValue};
 use crate::flow_table::FlowTable;
 use crate::host_leg::HostLeg;
 use crate::memory::Memory;
-use crate::names::{FilePrefix, NodeName};
+use crate::names::{FilePrefix, NodeName, ServerUrl};
 use crate::port::PortConfig;
 use crate::routing::{Masquerade, PortMtu, Routing};
 use crate::services::Services;
@@ -180,6 +180,9 @@ pub struct Kubernetes {
     pub kubeconfig: Option<PathBuf>,
     /// The context of the file, if it is not its current one.
     pub context: Option<String>,
+    /// The server's URL, if it is not that of the file or of the environment: a node whose services this daemon serves cannot
+    /// reach the server by a service before.
+    pub server: Option<ServerUrl>,
 }
 
 impl Default for Source {

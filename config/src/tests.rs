@@ -123,6 +123,17 @@ fn an_illegal_value_is_named_with_its_field() {
     refused("loadBalancing: fair", &["loadBalancing", "fair"]);
     refused("source: {etcd: {}}", &["source", "etcd"]);
     refused("source: {kubernetes: {token: abc}}", &["source", "kubernetes", "token"]);
+    for wrong in [
+        "192.0.2.1:6443",
+        "https://",
+        "https://a b",
+        "https://[192.0.2.1]",
+        "https://x:0",
+        "https://me@x",
+        "ftp://x",
+    ] {
+        refused(&format!("source: {{kubernetes: {{server: {wrong:?}}}}}"), &["kubernetes.server", wrong]);
+    }
     refused("nodeName: Under_Score", &["nodeName", "Under_Score"]);
     refused("metrics: {address: nowhere}", &["metrics.address", "nowhere"]);
     refused("mtu: 1500\nmtu: 1400", &["mtu"]);

@@ -36,6 +36,8 @@ pub struct Status {
     pub peers: u64,
     /// Services with a frontend on this node.
     pub services: u64,
+    /// NetworkPolicies that are known and not enforced.
+    pub policies_not_enforced: u64,
     /// Worker threads.
     pub workers: u64,
     /// Flows in the table: connections, not directions.

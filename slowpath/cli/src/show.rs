@@ -28,6 +28,9 @@ pub(crate) fn status(status: &Status) -> String {
         row("other nodes", format!("{} ({} reached)", status.peers, status.peers_reached));
     }
     row("services", status.services.to_string());
+    if status.policies_not_enforced > 0 {
+        row("policies", format!("{}, NONE of them enforced", status.policies_not_enforced));
+    }
     row("workers", status.workers.to_string());
     row("flows", format!("{} of {}", status.flows, status.flow_capacity));
     row("dropped frames", status.dropped_frames.to_string());

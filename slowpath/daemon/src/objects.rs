@@ -8,7 +8,9 @@ use millrace_control::{Control, ControlHandle};
 use millrace_fastpath::tables::{Balancing, Gateway, Vni};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_ffi::mbuf::Mbuf;
-use millrace_model::{Kind, Model, ModelConfig, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode};
+use millrace_model::{
+    Kind, Model, ModelConfig, Object, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode,
+};
 use millrace_source::{
     Access, Announcer, Change, DirectorySource, Heard, HeardOfKind, KubernetesSource, Liveness, Problem,
 };
@@ -106,8 +108,13 @@ impl Objects {
             Source::Directory(directory) => {
                 ObjectSource::Directory { _watching: DirectorySource::try_new(directory, tell)? }
             }
-            Source::Kubernetes(Kubernetes { kubeconfig, context }) => {
-                let access = Access { kubeconfig: kubeconfig.clone(), context: context.clone() };
+            Source::Kubernetes(Kubernetes { kubeconfig, context, server }) => {
+                let access = Access {
+                    kubeconfig: kubeconfig.clone(),
+                    context: context.clone(),
+                    server: server.as_ref().map(ToString::to_string),
+                    ..Access::default()
+                };
                 let node = node.to_string();
                 ObjectSource::Kubernetes(KubernetesSource::try_new(&access, &node, &liveness, tell)?)
             }
@@ -168,7 +175,14 @@ fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, start: &Start
 
 fn apply(change: Change, control: &mut Control<Mbuf>, start: &Start) {
     match change {
-        Change::Apply(object) => control.model().apply(*object),
+        Change::Apply(object) => {
+            if let Object::NetworkPolicy(policy) = &*object
+                && !control.model().policies().contains_key(&policy.name)
+            {
+                tracing::warn!(policy = %policy.name, "this NetworkPolicy is not enforced: Millrace does not do that yet");
+            }
+            control.model().apply(*object);
+        }
         Change::Delete(kind, name) => control.model().delete(kind, &name),
         Change::Problems(problems) => {
             control.set_object_errors(problems.into_iter().map(object_error).collect());

@@ -26,8 +26,9 @@ pub use incoming::{Incoming, Seen};
 pub use millrace_fastpath::wire::ethernet::MacAddr;
 pub use model::{HostPort, Model, ModelConfig, PeerProblem};
 pub use object::{
-    AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LoadBalancerIp, Namespace, Node, Object,
-    ObjectName, Pod, PodPhase, PodPort, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
+    AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LabelTest, LoadBalancerIp, Namespace,
+    NetworkPolicy, Node, Object, ObjectName, Pod, PodPhase, PodPort, PolicyNumbers, PolicyPeer, PolicyPort,
+    PolicyRule, Requirement, Selector, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
     Transport,
 };
 pub use port::PortSpec;

@@ -95,6 +95,7 @@ fn node(zone: Option<&str>, addresses: &[&str]) -> Object {
         pod_cidrs: vec![],
         routing: Default::default(),
         leaving: false,
+        network_unavailable: None,
     })
 }
 

@@ -32,6 +32,7 @@ fn node(number: u32) -> Object {
         pod_cidrs: vec![range(number)],
         routing: Default::default(),
         leaving: false,
+        network_unavailable: None,
     })
 }
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A source that follows a server.
 struct Followed {
-    source: KubernetesSource,
+    _source: KubernetesSource,
     liveness: Liveness,
     changes: Receiver<Change>,
     _file: tempfile::NamedTempFile,
@@ -25,10 +25,10 @@ impl Followed {
     fn start(server: &ApiServer) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), server.kubeconfig()).unwrap();
-        let access = Access { kubeconfig: Some(file.path().to_owned()), context: None };
+        let access = Access { kubeconfig: Some(file.path().to_owned()), ..Access::default() };
         let (liveness, (tell, changes)) = (Liveness::default(), channel());
         let source = KubernetesSource::try_new(&access, NODE, &liveness, tell).unwrap();
-        Followed { source, liveness, changes, _file: file }
+        Followed { _source: source, liveness, changes, _file: file }
     }
 
     /// The next change.
@@ -106,7 +106,7 @@ fn server() -> ApiServer {
 /// Nobody may read anything any more, and all are told so.
 fn expire_token(server: &ApiServer) {
     server.store().fail(|faults| {
-        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces"] {
+        for resource in ["pods", "services", "endpointslices", "nodes", "namespaces", "networkpolicies"] {
             faults.refused.insert(resource.to_owned(), 401);
         }
     });
@@ -334,25 +334,6 @@ fn a_slow_server_is_waited_for() {
 }
 
 #[test]
-fn the_cluster_learns_that_the_node_has_a_network_once_it_serves_and_is_told_again_if_it_refuses() {
-    let server = server();
-    server.store().fail(|faults| {
-        faults.refused.insert("nodes/status".to_owned(), 403);
-    });
-    let followed = Followed::start(&server);
-    followed.until_synced();
-    assert!(server.store().patches().is_empty());
-    followed.source.announcer().announce();
-    std::thread::sleep(Duration::from_millis(300));
-    server.store().fail(|faults| faults.refused.clear());
-    eventually("the patch comes", || !server.store().patches().is_empty());
-    let (path, patch) = server.store().patches().remove(0);
-    assert_eq!(path, "/api/v1/nodes/node-a/status");
-    let condition = &patch["status"]["conditions"][0];
-    assert_eq!((&condition["type"], &condition["status"]), (&json!("NetworkUnavailable"), &json!("False")));
-}
-
-#[test]
 fn a_source_ends_at_once_whatever_its_server_does() {
     let server = server();
     server.store().fail(|faults| faults.mute = true);
@@ -365,13 +346,17 @@ fn a_source_ends_at_once_whatever_its_server_does() {
 
 #[test]
 fn credentials_that_cannot_be_used_are_named() {
-    let missing = Access { kubeconfig: Some("/nowhere/kubeconfig".into()), context: None };
+    let missing = Access { kubeconfig: Some("/nowhere/kubeconfig".into()), ..Access::default() };
     let error = KubernetesSource::try_new(&missing, NODE, &Liveness::default(), channel().0).unwrap_err();
     assert!(error.to_string().contains("/nowhere/kubeconfig"), "{error}");
     let server = server();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), server.kubeconfig()).unwrap();
-    let access = Access { kubeconfig: Some(file.path().to_owned()), context: Some("other".to_owned()) };
+    let access = Access {
+        kubeconfig: Some(file.path().to_owned()),
+        context: Some("other".to_owned()),
+        ..Access::default()
+    };
     let error = KubernetesSource::try_new(&access, NODE, &Liveness::default(), channel().0).unwrap_err();
     assert!(error.to_string().contains("other"), "{error}");
     let error =

@@ -1,9 +1,11 @@
 //! Paths and queries.
 
 use crate::answer::{list, status, watch};
+use crate::door::Peer;
 use crate::store::Store;
-use axum::extract::{OriginalUri, Path, Query, State};
+use axum::extract::{ConnectInfo, OriginalUri, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 use axum::{Json, Router};
@@ -34,6 +36,7 @@ impl Wanted {
             "services" => "Service",
             "nodes" => "Node",
             "namespaces" => "Namespace",
+            "networkpolicies" => "NetworkPolicy",
             _ => "EndpointSlice",
         }
     }
@@ -54,8 +57,27 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
         .route("/version", get(version))
         .route("/api/v1/{resource}", get(objects))
         .route("/apis/discovery.k8s.io/v1/{resource}", get(objects))
+        .route("/apis/networking.k8s.io/v1/{resource}", get(objects))
         .route("/api/v1/nodes/{name}/status", patch(patch_status))
+        .layer(from_fn_with_state(Arc::clone(&store), admit))
         .with_state(store)
+}
+
+/// Lets in who is known; who says nothing of himself may ask for the version.
+async fn admit(
+    State(store): State<Arc<Store>>,
+    ConnectInfo(Peer(certificate)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = said.map(|said| said.strip_prefix("Bearer ").unwrap_or_default());
+    let is_anonymous = token.is_none() && certificate.is_none();
+    match store.knows(token, certificate.as_deref()) {
+        true => next.run(request).await,
+        false if is_anonymous && request.uri().path() == "/version" => next.run(request).await,
+        false => status(401, "Unauthorized", "Unauthorized"),
+    }
 }
 
 async fn version(State(store): State<Arc<Store>>) -> Response {
@@ -74,19 +96,18 @@ async fn objects(
     Path(resource): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
 ) -> Response {
-    let is_core = uri.path().starts_with(CORE);
-    let api_version = if is_core { "v1" } else { "discovery.k8s.io/v1" };
-    serve(&store, Wanted { resource, api_version, query }, &uri.to_string(), &headers)
+    let api_version = match uri.path() {
+        path if path.starts_with(CORE) => "v1",
+        path if path.starts_with("/apis/networking.k8s.io/") => "networking.k8s.io/v1",
+        _ => "discovery.k8s.io/v1",
+    };
+    serve(&store, Wanted { resource, api_version, query }, &uri.to_string())
 }
 
-fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str, headers: &HeaderMap) -> Response {
+fn serve(store: &Arc<Store>, wanted: Wanted, uri: &str) -> Response {
     store.note_request(uri.to_owned());
     let faults = store.faults();
-    if !headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer ")) {
-        return status(401, "Unauthorized", "no token");
-    }
     if let Some(&code) = faults.refused.get(&wanted.resource) {
         let reason = if code == 403 { "Forbidden" } else { "Unauthorized" };
         return status(code, reason, &format!("may not read {}", wanted.resource));
@@ -122,6 +143,24 @@ async fn patch_status(
     if kind != "application/strategic-merge-patch+json" {
         return status(415, "UnsupportedMediaType", kind);
     }
-    store.note_patch(uri.path().to_owned(), patch);
-    Json(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).into_response()
+    store.note_patch(uri.path().to_owned(), patch.clone());
+    match store.get("Node", &name) {
+        Some(node) => {
+            let node = with_conditions(node, &patch["status"]["conditions"]);
+            store.apply(node.clone());
+            Json(node).into_response()
+        }
+        None => status(404, "NotFound", &format!("nodes \"{name}\" not found")),
+    }
+}
+
+/// A node with other conditions: they are merged by their type.
+fn with_conditions(mut node: Value, others: &Value) -> Value {
+    let mut conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    for other in others.as_array().into_iter().flatten() {
+        conditions.retain(|condition| condition["type"] != other["type"]);
+        conditions.push(other.clone());
+    }
+    node["status"]["conditions"] = Value::Array(conditions);
+    node
 }

@@ -1,5 +1,6 @@
 //! What the server holds, and how it is to fail.
 
+use crate::authority::Identity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,15 @@ pub struct Faults {
     pub endless: BTreeSet<String>,
 }
 
+/// Whom the server knows.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Tokens; if absent, any will do.
+    pub tokens: Option<BTreeSet<String>>,
+    /// Clients' certificates.
+    pub certificates: Vec<Identity>,
+}
+
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -43,6 +53,7 @@ struct Inner {
     objects: BTreeMap<(String, String), Value>,
     log: Vec<Entry>,
     faults: Faults,
+    known: Known,
     patches: Vec<(String, Value)>,
     requests: Vec<String>,
 }
@@ -107,6 +118,16 @@ impl Store {
         change(&mut self.lock().faults);
     }
 
+    /// Changes whom the server knows.
+    pub fn know(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.lock().known);
+    }
+
+    /// An object as it is now: that of this kind and name.
+    pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        self.lock().objects.get(&(resource_of(kind), name.to_owned())).cloned()
+    }
+
     /// Patches that came, by path.
     pub fn patches(&self) -> Vec<(String, Value)> {
         self.lock().patches.clone()
@@ -119,6 +140,13 @@ impl Store {
 
     pub(crate) fn note_request(&self, request: String) {
         self.lock().requests.push(request);
+    }
+
+    /// Whether one of these is known.
+    pub(crate) fn knows(&self, token: Option<&str>, certificate: Option<&[u8]>) -> bool {
+        let known = &self.lock().known;
+        let token = token.is_some_and(|token| known.tokens.as_ref().is_none_or(|all| all.contains(token)));
+        token || certificate.is_some_and(|shown| known.certificates.iter().any(|known| known.wire == shown))
     }
 
     pub(crate) fn note_patch(&self, path: String, patch: Value) {
@@ -165,5 +193,8 @@ fn place(object: &Value) -> (String, String) {
 }
 
 fn resource_of(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+    match kind {
+        "NetworkPolicy" => "networkpolicies".to_owned(),
+        _ => format!("{}s", kind.to_lowercase()),
+    }
 }

@@ -26,6 +26,7 @@ impl<F: Frame> Control<F> {
                 as u64,
             peers: self.model.peers().count() as u64,
             services: self.count_services().0 as u64,
+            policies_not_enforced: self.model.policies().len() as u64,
             workers: self.workers.len() as u64,
             flows: self.flows.len().into(),
             flow_capacity: self.flows.capacity().into(),

@@ -28,6 +28,7 @@ pub(super) fn object(name: &str, addresses: &[&str], ranges: &[&str]) -> Object 
         pod_cidrs: ranges.iter().map(|range| range.parse().unwrap()).collect(),
         routing: Default::default(),
         leaving: false,
+        network_unavailable: None,
     })
 }
 

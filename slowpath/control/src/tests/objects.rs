@@ -72,6 +72,7 @@ fn node() -> Node {
         pod_cidrs: vec![],
         routing: Default::default(),
         leaving: false,
+        network_unavailable: None,
     }
 }
 

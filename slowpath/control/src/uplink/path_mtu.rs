@@ -51,6 +51,7 @@ mod tests {
             pod_cidrs: vec![range.parse().unwrap()],
             routing: Default::default(),
             leaving: false,
+            network_unavailable: None,
         })
     }
 

@@ -113,6 +113,9 @@ impl Reading {
         ];
         let entries = entries.map(|(table, size)| (vec![("table", table)], size as f64));
         gauges(encoder, "millrace_table_entries", "Entries of each table.", entries)?;
+        let policies = plain(self.status.policies_not_enforced as f64);
+        let help = "NetworkPolicies that are known and not enforced.";
+        gauges(encoder, "millrace_network_policies_not_enforced", help, policies)?;
         let errors = plain(self.status.source.errors as f64);
         gauges(encoder, "millrace_object_errors", "Objects and ports that cannot be used.", errors)
     }

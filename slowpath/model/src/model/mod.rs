@@ -8,7 +8,7 @@ mod ways;
 use crate::health::HealthChecks;
 use crate::incoming::{Incoming, Seen};
 use crate::index::{AddressIndex, Moved, NodeIndex, ServiceIndex};
-use crate::object::{Kind, Namespace, Node, Object, ObjectName};
+use crate::object::{Kind, Namespace, NetworkPolicy, Node, Object, ObjectName};
 use crate::port::PortSpec;
 use crate::routing::RoutingConfig;
 use ipnet::IpNet;
@@ -68,6 +68,7 @@ pub struct Model {
     pub(crate) addresses: AddressIndex,
     pub(crate) nodes: NodeIndex,
     namespaces: BTreeMap<ObjectName, Namespace>,
+    policies: BTreeMap<ObjectName, NetworkPolicy>,
     pub(crate) programmed: Programmed,
     host_ports: host_ports::HostPorts,
     pub(crate) health: HealthChecks,
@@ -91,6 +92,7 @@ impl Model {
             addresses: AddressIndex::default(),
             nodes: NodeIndex::new(config.node.clone()),
             namespaces: BTreeMap::new(),
+            policies: BTreeMap::new(),
             programmed: Programmed::default(),
             host_ports: host_ports::HostPorts::default(),
             health: HealthChecks::default(),
@@ -116,6 +118,9 @@ impl Model {
             Object::Namespace(namespace) => {
                 self.namespaces.insert(namespace.name.clone(), namespace);
             }
+            Object::NetworkPolicy(policy) => {
+                self.policies.insert(policy.name.clone(), policy);
+            }
         }
     }
 
@@ -132,6 +137,9 @@ impl Model {
             }
             Kind::Namespace => {
                 self.namespaces.remove(name);
+            }
+            Kind::NetworkPolicy => {
+                self.policies.remove(name);
             }
         }
     }
@@ -161,10 +169,14 @@ impl Model {
 
     /// How many objects there are.
     pub fn objects(&self) -> usize {
-        [Kind::Pod, Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Namespace]
-            .into_iter()
-            .map(|kind| self.count(kind))
-            .sum()
+        let cluster = [Kind::Node, Kind::Namespace, Kind::NetworkPolicy];
+        let kinds = [Kind::Pod, Kind::Service, Kind::EndpointSlice].into_iter().chain(cluster);
+        kinds.map(|kind| self.count(kind)).sum()
+    }
+
+    /// NetworkPolicies. Tables do not depend on them: nothing enforces them yet.
+    pub fn policies(&self) -> &BTreeMap<ObjectName, NetworkPolicy> {
+        &self.policies
     }
 
     /// Whether anything changed since the last compilation that tables may depend on.
@@ -262,6 +274,7 @@ impl Model {
             Kind::EndpointSlice => self.services.slices.keys().cloned().collect(),
             Kind::Node => self.nodes.nodes.keys().cloned().collect(),
             Kind::Namespace => self.namespaces.keys().cloned().collect(),
+            Kind::NetworkPolicy => self.policies.keys().cloned().collect(),
         }
     }
 
@@ -272,6 +285,7 @@ impl Model {
             Kind::EndpointSlice => self.services.slices.len(),
             Kind::Node => self.nodes.nodes.len(),
             Kind::Namespace => self.namespaces.len(),
+            Kind::NetworkPolicy => self.policies.len(),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Kubernetes objects, reduced to what a node's network needs. Whoever makes one has checked its fields.
 
 mod pod;
+mod policy;
 mod service;
 mod slice;
 mod topology;
 
 pub use pod::{ContainerPort, Pod, PodPhase, PodPort};
+pub use policy::{
+    LabelTest, NetworkPolicy, PolicyNumbers, PolicyPeer, PolicyPort, PolicyRule, Requirement, Selector,
+};
 pub use service::{LoadBalancerIp, Service, ServicePort, ServiceType, TrafficPolicy};
 pub use slice::{AddressFamily, Endpoint, EndpointSlice, SlicePort};
 pub use topology::{Namespace, Node};
@@ -92,6 +96,8 @@ pub enum Object {
     Node(Node),
     /// A namespace.
     Namespace(Namespace),
+    /// Who may talk to some pods.
+    NetworkPolicy(NetworkPolicy),
 }
 
 impl Object {
@@ -103,6 +109,7 @@ impl Object {
             Object::EndpointSlice(_) => Kind::EndpointSlice,
             Object::Node(_) => Kind::Node,
             Object::Namespace(_) => Kind::Namespace,
+            Object::NetworkPolicy(_) => Kind::NetworkPolicy,
         }
     }
 
@@ -114,6 +121,7 @@ impl Object {
             Object::EndpointSlice(slice) => &slice.name,
             Object::Node(node) => &node.name,
             Object::Namespace(namespace) => &namespace.name,
+            Object::NetworkPolicy(policy) => &policy.name,
         }
     }
 }
@@ -131,6 +139,8 @@ pub enum Kind {
     Node,
     /// `v1` Namespace.
     Namespace,
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
 }
 
 impl fmt::Display for Kind {

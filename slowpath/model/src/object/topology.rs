@@ -22,6 +22,8 @@ pub struct Node {
     pub routing: NodeRouting,
     /// Whether it is about to go: being deleted, or tainted so by the cluster autoscaler.
     pub leaving: bool,
+    /// Its condition `NetworkUnavailable`, as far as it says yes or no.
+    pub network_unavailable: Option<bool>,
 }
 
 /// A namespace.

@@ -110,6 +110,7 @@ fn pods_are_where_the_configuration_and_the_nodes_say() {
             pod_cidrs: ranges.iter().map(|text| text.parse().unwrap()).collect(),
             routing: Default::default(),
             leaving: false,
+            network_unavailable: None,
         })
     };
     model.apply(there(&["10.1.0.0/24", "fd01::/64"]));

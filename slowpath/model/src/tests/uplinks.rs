@@ -19,6 +19,7 @@ fn other(name: &str, addresses: &[&str], ranges: &[&str]) -> Node {
         pod_cidrs: ranges.iter().map(|text| text.parse().unwrap()).collect(),
         routing: NodeRouting::default(),
         leaving: false,
+        network_unavailable: None,
     }
 }
 

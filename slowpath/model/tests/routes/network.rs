@@ -90,6 +90,7 @@ fn any_node(random: &mut Random, name: &str) -> Node {
             vtep_mac: random.chance(15).then(|| mac(random.below(4) as u8)),
         },
         leaving: false,
+        network_unavailable: None,
     }
 }
 

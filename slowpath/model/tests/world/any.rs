@@ -40,6 +40,7 @@ pub(super) fn any_node(random: &mut Random, name: &str) -> Node {
         pod_cidrs: random.some(&POD_CIDRS[number], 80).iter().map(net).collect(),
         routing: Default::default(),
         leaving: false,
+        network_unavailable: None,
     }
 }
 

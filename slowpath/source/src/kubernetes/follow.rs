@@ -1,12 +1,13 @@
 //! All kinds together, told as changes.
 
+use super::node_status::OwnNode;
 use super::pulse::feel;
+use super::renewal::Renewal;
 use super::told::Told;
 use super::watch::{Heard, Watch};
 use super::watched::watched;
 use crate::change::{Change, Problem};
 use crate::liveness::Liveness;
-use kube::Client;
 use std::sync::mpsc::Sender;
 use tokio::sync::{mpsc, watch as state};
 use tokio::task::JoinSet;
@@ -16,14 +17,16 @@ const WAITING: usize = 256;
 
 /// Follows the server until nobody listens.
 pub(super) async fn follow(
-    client: Client,
+    renewal: &Renewal,
     node: &str,
     server: &str,
+    own: OwnNode,
     liveness: Liveness,
     changes: Sender<Change>,
 ) {
     let (tell, mut heard) = mpsc::channel(WAITING);
     let restarts = state::Sender::new(0);
+    let client = renewal.client();
     let mut tasks = JoinSet::new();
     let mut all = Vec::new();
     for (position, watched) in watched(node).into_iter().enumerate() {
@@ -31,10 +34,11 @@ pub(super) async fn follow(
         liveness.note_kind(watched.kind, |_| ());
         let (client, restarts) = (client.clone(), restarts.subscribe());
         let (liveness, tell) = (liveness.clone(), tell.clone());
-        tasks.spawn(Watch::new(client, watched, liveness, tell, position).run(restarts));
+        let watch = Watch::new(client, watched, renewal.renewals(), liveness, tell, position);
+        tasks.spawn(watch.run(restarts));
     }
     tasks.spawn(feel(client, liveness.clone(), restarts));
-    let mut teller = Teller { all, changes, liveness, is_synced: false };
+    let mut teller = Teller { all, own, changes, liveness, is_synced: false };
     while let Some((position, heard)) = heard.recv().await {
         if teller.take(position, heard).is_err() {
             return;
@@ -47,6 +51,7 @@ struct Unheard;
 
 struct Teller {
     all: Vec<Told>,
+    own: OwnNode,
     changes: Sender<Change>,
     liveness: Liveness,
     is_synced: bool,
@@ -72,6 +77,7 @@ impl Teller {
             kind.lists += u64::from(is_list);
         });
         for change in changes {
+            self.own.look(&change);
             self.tell(change)?;
         }
         if has_other_problems {

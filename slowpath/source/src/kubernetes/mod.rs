@@ -8,6 +8,7 @@ mod client;
 mod follow;
 mod node_status;
 mod pulse;
+mod renewal;
 mod told;
 mod watch;
 mod watched;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as state};
 
 /// Why an API server cannot be followed at all. That it does not answer is no reason: it is asked again.
 #[derive(Debug, Error)]
@@ -58,18 +59,18 @@ pub enum KubernetesError {
 #[derive(Debug)]
 pub struct KubernetesSource {
     stop: Arc<Notify>,
-    serving: Arc<Notify>,
+    serving: state::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Tells the cluster that the node has a network; may be called from any thread.
 #[derive(Clone, Debug)]
-pub struct Announcer(Arc<Notify>);
+pub struct Announcer(state::Sender<bool>);
 
 impl Announcer {
-    /// The node serves: its condition `NetworkUnavailable` becomes false.
+    /// The node serves: from now on its condition `NetworkUnavailable` is made false whenever it is not.
     pub fn announce(&self) {
-        self.0.notify_one();
+        self.0.send_replace(true);
     }
 }
 
@@ -83,17 +84,18 @@ impl KubernetesSource {
         changes: Sender<Change>,
     ) -> Result<Self, KubernetesError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (client, server) = runtime.block_on(client::client(access))?;
+        let (renewal, server) = runtime.block_on(renewal::Renewal::try_new(access))?;
         liveness.follow(&server);
-        let (stop, serving) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (stopped, serves) = (Arc::clone(&stop), Arc::clone(&serving));
+        let (stop, serving) = (Arc::new(Notify::new()), state::Sender::new(false));
+        let (stopped, serves) = (Arc::clone(&stop), serving.subscribe());
         let (node, liveness) = (node.to_owned(), liveness.clone());
         let thread = std::thread::Builder::new().name("kubernetes".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let announced = node_status::announce(client.clone(), node.clone(), serves);
+                let own = node_status::OwnNode::new(&node);
+                let announced = node_status::announce(renewal.client(), node.clone(), serves, own.seen());
                 tokio::select! {
                     () = stopped.notified() => {}
-                    () = follow::follow(client, &node, &server, liveness, changes) => {}
+                    () = follow::follow(&renewal, &node, &server, own, liveness, changes) => {}
                     never = announced => match never {},
                 }
             });
@@ -105,7 +107,7 @@ impl KubernetesSource {
 
     /// What tells the cluster that the node serves.
     pub fn announcer(&self) -> Announcer {
-        Announcer(Arc::clone(&self.serving))
+        Announcer(self.serving.clone())
     }
 }
 

@@ -15,11 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn feel(client: Client, liveness: Liveness, restarts: watch::Sender<u64>) {
     let mut was_silent = false;
     loop {
+        let mut is_unknown = false;
         let answer = timeout(PATIENCE, client.apiserver_version()).await;
         let failure = match answer {
             Ok(Ok(_)) => None,
             // Who refuses is there.
-            Ok(Err(kube::Error::Api(status))) if status.code < 500 => None,
+            Ok(Err(kube::Error::Api(status))) if status.code < 500 => {
+                is_unknown = status.code == 401;
+                None
+            }
             Ok(Err(error)) => Some(chain(&error)),
             Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
         };
@@ -42,7 +46,8 @@ pub(super) async fn feel(client: Client, liveness: Liveness, restarts: watch::Se
                 liveness.change(|heard| heard.silence = Some(reason));
             }
         }
-        // Soon after a failure: the node is to notice within seconds that the server is back.
-        sleep(if was_silent { INTERVAL / 5 } else { INTERVAL }).await;
+        // Soon after a failure: the node is to notice within seconds that the server is back, or that it has other credentials,
+        // for which every request looks.
+        sleep(if was_silent || is_unknown { INTERVAL / 5 } else { INTERVAL }).await;
     }
 }

@@ -40,6 +40,8 @@ struct Unheard;
 pub(super) struct Watch {
     api: Api<DynamicObject>,
     watched: Watched,
+    /// Raised when there are other credentials.
+    renewals: watch::Receiver<u64>,
     liveness: Liveness,
     tell: mpsc::Sender<(usize, Heard)>,
     position: usize,
@@ -53,6 +55,7 @@ impl Watch {
     pub(super) fn new(
         client: Client,
         watched: Watched,
+        renewals: watch::Receiver<u64>,
         liveness: Liveness,
         tell: mpsc::Sender<(usize, Heard)>,
         position: usize,
@@ -60,6 +63,7 @@ impl Watch {
         Watch {
             api: Api::all_with(client, &watched.resource),
             watched,
+            renewals,
             liveness,
             tell,
             position,
@@ -129,7 +133,11 @@ impl Watch {
         }
         let wait = self.backoff.next().unwrap_or_default();
         note(&self.liveness, &self.watched, error, wait);
-        sleep(wait).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            // What was refused may be allowed to who asks now.
+            _ = self.renewals.changed() => self.backoff.reset(),
+        }
         is_gone
     }
 }

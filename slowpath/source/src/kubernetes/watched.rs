@@ -44,6 +44,7 @@ pub(super) fn watched(node: &str) -> Vec<Watched> {
         Watched { labels: Some(OURS), ..all(Kind::EndpointSlice, "discovery.k8s.io", "endpointslices") },
         all(Kind::Node, "", "nodes"),
         all(Kind::Namespace, "", "namespaces"),
+        all(Kind::NetworkPolicy, "networking.k8s.io", "networkpolicies"),
         Watched { fields: Some(format!("spec.nodeName={node}")), ..all(Kind::Pod, "", "pods") },
     ]
 }

@@ -2,6 +2,7 @@
 
 mod endpoint_slice;
 mod field;
+mod network_policy;
 mod pod;
 mod service;
 mod topology;
@@ -10,6 +11,7 @@ pub use field::FieldError;
 
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use millrace_model::Object;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -137,6 +139,10 @@ fn object_of(document: Value) -> Result<Object, ManifestError> {
         ("discovery.k8s.io/v1", "EndpointSlice") => {
             let slice = typed::<discovery::EndpointSlice>(document)?;
             Ok(Object::EndpointSlice(endpoint_slice::convert(slice)?))
+        }
+        ("networking.k8s.io/v1", "NetworkPolicy") => {
+            let policy = typed::<networking::NetworkPolicy>(document)?;
+            Ok(Object::NetworkPolicy(network_policy::convert(policy)?))
         }
         _ => Err(ManifestError::UnknownKind { kind, api_version }),
     }

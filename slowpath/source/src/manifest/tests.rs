@@ -141,3 +141,80 @@ proptest! {
         let _ = parse(&slice(&format!("{field}: {value}")));
     }
 }
+
+fn policy(spec: &str) -> String {
+    format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p}}, spec: {{{spec}}}}}"
+    )
+}
+
+fn read_policy(spec: &str) -> millrace_model::NetworkPolicy {
+    let Object::NetworkPolicy(found) = one(&policy(spec)) else { panic!("not a policy") };
+    found
+}
+
+#[test]
+fn a_policy_speaks_of_the_directions_that_upstream_says() {
+    let directions = |spec: &str| {
+        let found = read_policy(spec);
+        [found.ingress.map(|rules| rules.len()), found.egress.map(|rules| rules.len())]
+    };
+    assert_eq!(directions("podSelector: {}"), [Some(0), None]);
+    assert_eq!(directions("podSelector: {}, egress: [{}]"), [Some(0), Some(1)]);
+    assert_eq!(directions("podSelector: {}, policyTypes: [Egress], ingress: [{}]"), [None, Some(0)]);
+    assert_eq!(directions("podSelector: {}, policyTypes: [Ingress, Egress]"), [Some(0), Some(0)]);
+}
+
+#[test]
+fn peers_ports_and_selectors_of_a_policy_are_read() {
+    use millrace_model::{LabelTest, PolicyNumbers, PolicyPeer, Transport};
+    let found = read_policy(
+        "podSelector: {matchLabels: {app: web}, matchExpressions: [{key: tier, operator: NotIn, values: [a, b]}]}, \
+         ingress: [{from: [{namespaceSelector: {}}, {podSelector: {}, namespaceSelector: {}}, \
+         {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], \
+         ports: [{port: 80}, {port: 8000, endPort: 8080, protocol: UDP}, {port: http}, {protocol: SCTP}]}]",
+    );
+    assert_eq!(found.name.to_string(), "default/p");
+    assert_eq!(found.pods.0[0].test, LabelTest::In([Box::from("web")].into()));
+    assert!(matches!(&found.pods.0[1].test, LabelTest::NotIn(values) if values.len() == 2));
+    let rule = &found.ingress.unwrap()[0];
+    assert!(matches!(&rule.peers[0], PolicyPeer::Pods { namespaces: Some(_), pods: None }));
+    assert!(matches!(&rule.peers[1], PolicyPeer::Pods { namespaces: Some(_), pods: Some(_) }));
+    assert!(matches!(&rule.peers[2], PolicyPeer::Range { except, .. } if except.len() == 1));
+    let ports: Vec<_> = rule.ports.iter().map(|port| (port.protocol, port.numbers.clone())).collect();
+    assert_eq!(
+        ports,
+        [
+            (Transport::Tcp, PolicyNumbers::Range(80, 80)),
+            (Transport::Udp, PolicyNumbers::Range(8000, 8080)),
+            (Transport::Tcp, PolicyNumbers::Named("http".into())),
+            (Transport::Sctp, PolicyNumbers::All),
+        ]
+    );
+}
+
+#[test]
+fn a_policy_with_an_illegal_field_is_refused_with_field_and_value() {
+    for (spec, field, value) in [
+        ("policyTypes: [Sideways]", "spec.policyTypes[0]", "Sideways"),
+        ("ingress: [{from: [{}]}]", "spec.ingress[0].from[0]", "{}"),
+        ("egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}]", "to[0].ipBlock", "10.0.0.0/8"),
+        ("egress: [{to: [{ipBlock: {cidr: 10.0.0.0}}]}]", "spec.egress[0].to[0].ipBlock.cidr", "10.0.0.0"),
+        (
+            "egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/9]}}]}]",
+            "ipBlock.except[0]",
+            "11.0.0.0/9",
+        ),
+        ("ingress: [{ports: [{port: 0}]}]", "spec.ingress[0].ports[0].port", "0"),
+        ("ingress: [{ports: [{port: 80, endPort: 79}]}]", "ports[0].endPort", "79"),
+        ("ingress: [{ports: [{port: http, endPort: 90}]}]", "ports[0].endPort", "90"),
+        ("ingress: [{ports: [{port: UPPER}]}]", "ports[0].port", "UPPER"),
+        ("ingress: [{ports: [{protocol: ICMP}]}]", "ports[0].protocol", "ICMP"),
+        ("podSelector: {matchExpressions: [{key: a, operator: Is}]}", "matchExpressions[0].operator", "Is"),
+        ("podSelector: {matchExpressions: [{key: a, operator: In}]}", "matchExpressions[0].values", "[]"),
+        ("podSelector: {matchExpressions: [{key: a, operator: Exists, values: [x]}]}", "[0].values", "x"),
+    ] {
+        let reason = refused(&policy(spec));
+        assert!(reason.contains(field) && reason.contains(&format!("`{value}`")), "{spec}: {reason}");
+    }
+}

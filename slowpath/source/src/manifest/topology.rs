@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 const ZONE: &str = "topology.kubernetes.io/zone";
 const ROUTING: &str = "millrace.io/routing";
 const VTEP_MAC: &str = "millrace.io/vtep-mac";
+const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
 const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
 
 pub(super) fn convert_node(node: v1::Node) -> Result<Node, FieldError> {
@@ -15,7 +16,9 @@ pub(super) fn convert_node(node: v1::Node) -> Result<Node, FieldError> {
     let routing = routing(&node.metadata.annotations.unwrap_or_default())?;
     let labels = node.metadata.labels.unwrap_or_default();
     let spec = node.spec.unwrap_or_default();
-    let given = node.status.and_then(|status| status.addresses).unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let network_unavailable = network_unavailable(status.conditions.as_deref().unwrap_or_default());
+    let given = status.addresses.unwrap_or_default();
     let mut addresses = Vec::new();
     for kind in ["InternalIP", "ExternalIP"] {
         for (index, entry) in given.iter().enumerate().filter(|(_, entry)| entry.type_ == kind) {
@@ -37,7 +40,18 @@ pub(super) fn convert_node(node: v1::Node) -> Result<Node, FieldError> {
         pod_cidrs: pod_cidrs.collect::<Result<_, _>>()?,
         routing,
         leaving: tainted || node.metadata.deletion_timestamp.is_some(),
+        network_unavailable,
     })
+}
+
+/// What the conditions say of the network; nothing if that is not known or they do not speak of it.
+fn network_unavailable(conditions: &[v1::NodeCondition]) -> Option<bool> {
+    let found = conditions.iter().find(|condition| condition.type_ == NETWORK_UNAVAILABLE)?;
+    match found.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// What annotations say of the way to a node.
