@@ -13,8 +13,10 @@ const THREAD: &str = "/proc/thread-self/ns/net";
 pub(super) fn within<T>(file: Option<&PathBuf>, work: impl FnOnce() -> T) -> io::Result<T> {
     let Some(file) = file else { return Ok(work()) };
     let namespace = File::open(file)?;
-    let home = Home(File::open(THREAD)?);
+    let home = File::open(THREAD)?;
     enter(&namespace)?;
+    // From here on: who has not left home need not come back.
+    let home = Home(home);
     let outcome = work();
     drop(home);
     Ok(outcome)

@@ -38,8 +38,10 @@ impl Namespace {
     /// machine each change of threads may take as long as a tick of the scheduler.
     pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, LinkError> {
         let failed = |source: io::Error| LinkError::Namespace { name: self.name.clone(), source };
-        let home = Home(File::open(THREAD).map_err(failed)?);
+        let home = File::open(THREAD).map_err(failed)?;
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+        // From here on: who has not left home need not come back.
+        let home = Home(home);
         let outcome = work();
         drop(home);
         Ok(outcome)
