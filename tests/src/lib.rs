@@ -48,7 +48,7 @@ pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};
 pub use process::{Child, Output, run};
 pub use raw::{ask_arp, ask_sctp, send_garbage, send_spoofed, serve_sctp};
-pub use runtime::{Container, Containerd, Podman, Runtime, Wanted, attachments, fetch};
+pub use runtime::{Container, Containerd, Deployed, Deployment, Podman, Runtime, Wanted, attachments, fetch};
 pub use session::{Pings, Session, Told};
 pub use testpmd::Testpmd;
 pub use traffic::{Conversation, Echo, datagram, exchange, ping, ping_sizes, who_answers};

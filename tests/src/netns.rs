@@ -33,6 +33,11 @@ impl Netns {
         netns
     }
 
+    /// One that somebody else has made, and will remove.
+    pub(crate) fn existing(name: &str) -> Self {
+        Netns { name: name.to_owned(), borrowed: true }
+    }
+
     /// The same namespace once more. It goes with the first value only.
     pub(crate) fn borrowed(&self) -> Self {
         Netns { name: self.name.clone(), borrowed: true }

@@ -115,6 +115,16 @@ fn a_node_follows_an_api_server_and_serves_on_while_that_is_away() {
     assert_eq!((source.kind.as_str(), source.place.as_str()), ("kubernetes", "http://127.0.0.1:6443"));
     assert!(source.server.unwrap().connected);
 
+    // A policy is known, and everybody is told that it is not enforced.
+    store.apply(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "closed", "namespace": "demo"}, "spec": {"podSelector": {}}}));
+    eventually("the policy is counted", PATIENCE, || status(daemon).policies_not_enforced == 1);
+    assert!(daemon.cli(&["status"]).stdout.contains("1, NONE of them enforced"));
+    assert_eq!(daemon.log().matches("demo/closed").count(), 1, "{}", daemon.log());
+    let metrics = http_get(daemon.netns(), "http://127.0.0.1:9470/metrics").unwrap().body;
+    assert!(metrics.contains("\nmillrace_network_policies_not_enforced{} 1"), "{metrics}");
+    assert_eq!(answering(&client), names(&["first"]));
+
     // The server goes, and things change meanwhile.
     let frontend = SocketAddr::new(web().cluster_ips[0], 80);
     let mut talk = Conversation::open(&client.pod, frontend).unwrap();

@@ -21,6 +21,7 @@ mod publish;
 mod read;
 mod serve;
 mod sync;
+pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub mod uplink;

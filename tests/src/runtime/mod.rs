@@ -2,11 +2,14 @@
 
 mod containerd;
 mod cri;
+mod deployed;
+mod engine;
 mod message;
 mod podman;
 mod room;
 
 pub use containerd::Containerd;
+pub use deployed::{Deployed, Deployment};
 pub use podman::Podman;
 
 use crate::daemon::Daemon;

@@ -42,23 +42,39 @@ pub(crate) struct Room {
     made: Vec<&'static str>,
 }
 
+/// An image, named as containers ask for it, with its files.
+pub(super) struct Image<'a> {
+    pub(super) name: &'a str,
+    /// A directory in the room, which becomes the root.
+    pub(super) root: &'a str,
+    /// Where its archive is to be.
+    pub(super) archive: &'a str,
+}
+
 impl Room {
     /// Surroundings beside this daemon, with an image and programs.
     pub(crate) fn new(label: &str, daemon: &Daemon) -> Self {
+        let room = Self::empty(label, daemon.netns().borrowed(), &[]);
+        symlink(binary("millrace-cni"), room.path("bin/millrace-cni")).expect("a link can be made");
+        room
+    }
+
+    /// Surroundings in this network namespace with an image, and `loopback` in `bin`. It has directories of its own at
+    /// those of `hidden`, too.
+    pub(super) fn empty(label: &str, netns: Netns, hidden: &[&'static str]) -> Self {
         let directory = tempfile::Builder::new().prefix("mrt").tempdir().expect("a directory can be made");
         let group = format!("mrt{}-{label}", std::process::id());
-        let netns = daemon.netns().borrowed();
         let mut room = Room { directory, group, holder: None, netns, made: Vec::new() };
-        for hidden in HIDDEN {
-            if !Path::new(hidden).exists() {
-                fs::create_dir_all(hidden).expect("root may make directories");
-                room.made.push(hidden);
+        let hidden: Vec<&'static str> = HIDDEN.iter().chain(hidden).copied().collect();
+        for directory in &hidden {
+            if !Path::new(directory).exists() {
+                fs::create_dir_all(directory).expect("root may make directories");
+                room.made.push(directory);
             }
         }
-        room.hold();
-        room.make_image();
+        room.hold(&hidden);
+        room.make_busybox();
         fs::create_dir(room.path("bin")).expect("a directory can be made");
-        symlink(binary("millrace-cni"), room.path("bin/millrace-cni")).expect("a link can be made");
         let loopback = format!("{REFERENCE_PLUGINS}/loopback");
         assert!(Path::new(&loopback).exists(), "{loopback} is missing: run scripts/setup --test");
         symlink(loopback, room.path("bin/loopback")).expect("a link can be made");
@@ -67,9 +83,9 @@ impl Room {
     }
 
     /// Keeps a mount namespace.
-    fn hold(&mut self) {
+    fn hold(&mut self, hidden: &[&str]) {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "unchanged", "sh", "-c", HIDE, "sh"]).args(HIDDEN);
+        command.args(["--mount", "--propagation", "unchanged", "sh", "-c", HIDE, "sh"]).args(hidden);
         let mut holder = Child::spawn(command.stdout(Stdio::piped()).stdin(Stdio::null()));
         let mut line = String::new();
         let output = holder.inner().stdout.take().expect("it is piped");
@@ -82,6 +98,12 @@ impl Room {
     /// A file here.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What is at `path` for those who run here.
+    pub(super) fn inside(&self, path: &str) -> PathBuf {
+        let holder = self.holder.as_ref().expect("it is held until the end").id();
+        PathBuf::from(format!("/proc/{holder}/root{path}"))
     }
 
     /// The same as text.
@@ -131,8 +153,8 @@ impl Room {
         fs::write(self.path("net.d").join(file), list.to_string()).expect("a file can be written");
     }
 
-    /// Makes `image.tar`, an image as `docker save` writes it.
-    fn make_image(&self) {
+    /// Makes `image.tar`, with busybox.
+    fn make_busybox(&self) {
         let root = self.path("image/root");
         for directory in ["bin", "etc", "proc", "sys", "dev", "tmp", "run", "www"] {
             fs::create_dir_all(root.join(directory)).expect("a directory can be made");
@@ -142,8 +164,17 @@ impl Room {
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).expect("a link can be made");
         }
-        let image = self.text("image");
-        must("tar", &["-C", &self.text("image/root"), "-cf", &format!("{image}/layer.tar"), "."]);
+        self.make_image(&Image { name: IMAGE, root: "image/root", archive: "image.tar" });
+    }
+
+    /// Makes an image as `docker save` writes it.
+    pub(super) fn make_image(&self, image: &Image<'_>) {
+        let (name, archive) = (image.name, self.text(image.archive));
+        let parts = tempfile::tempdir().expect("a directory can be made");
+        let image_root = self.text(image.root);
+        let path = |name: &str| parts.path().join(name);
+        let image = parts.path().display().to_string();
+        must("tar", &["-C", &image_root, "-cf", &format!("{image}/layer.tar"), "."]);
         let sum = must("sha256sum", &[&format!("{image}/layer.tar")]);
         let digest = sum.split(' ').next().expect("a sum");
         let config = json!({
@@ -152,11 +183,11 @@ impl Room {
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
             "history": [{"created": "2000-01-01T00:00:00Z"}],
         });
-        let manifest = json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
-        fs::write(self.path("image/config.json"), config.to_string()).expect("a file can be written");
-        fs::write(self.path("image/manifest.json"), manifest.to_string()).expect("a file can be written");
-        let parts = ["manifest.json", "config.json", "layer.tar"];
-        must("tar", &[&["-C", &image, "-cf", &self.text("image.tar")], &parts[..]].concat());
+        let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        fs::write(path("config.json"), config.to_string()).expect("a file can be written");
+        fs::write(path("manifest.json"), manifest.to_string()).expect("a file can be written");
+        let files = ["manifest.json", "config.json", "layer.tar"];
+        must("tar", &[&["-C", &image, "-cf", &archive], &files[..]].concat());
     }
 
     /// Control groups that containers have left.

@@ -3,11 +3,12 @@
 use super::netlink::{converse, find};
 use super::route::add_routes;
 use super::{Interface, LinkError, Namespace, Step, offloads};
+use crate::sysctl;
 use millrace_api::Route;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What an interface gets besides what is said of it.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +81,7 @@ fn set_options(interface: &Interface) -> Result<(), LinkError> {
 
 /// The options for an interface that has IPv6.
 pub(super) fn ipv6_options(name: &str) -> Result<(), LinkError> {
-    if !Path::new("/proc/sys/net/ipv6").exists() {
+    if !sysctl::file("ipv6").exists() {
         return Ok(());
     }
     for (option, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")] {
@@ -99,7 +100,7 @@ pub(super) fn accept_detours(name: &str) -> Result<(), LinkError> {
 }
 
 fn option_path(family: u8, interface: &str, option: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/sys/net/ipv{family}/conf/{interface}/{option}"))
+    sysctl::file(&format!("ipv{family}/conf/{interface}/{option}"))
 }
 
 /// Writes only what differs: where `/proc/sys` is read-only the value may be right already.

@@ -8,6 +8,7 @@
 mod port_set;
 
 use millrace_config::PortRange;
+use millrace_control::sysctl;
 use port_set::{NotPorts, PortSet};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The kernel's list. Every network namespace has its own.
-const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const LIST: &str = "ipv4/ip_local_reserved_ports";
 /// What tells one life of a namespace from another.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const NAMESPACE: &str = "/proc/self/ns/net";
@@ -123,7 +124,7 @@ impl Files {
         let boot = read(Path::new(BOOT))?;
         let namespace = std::fs::metadata(NAMESPACE).map_err(failed(Path::new(NAMESPACE)))?.ino();
         Ok(Files {
-            list: LIST.into(),
+            list: sysctl::file(LIST),
             record: state_directory.join(RECORD),
             id: format!("boot {} net:[{namespace}]", boot.trim()),
         })

@@ -117,7 +117,7 @@ fn spawn(
         // Timers of this thread are to be exact to a microsecond, instead of 50.
         let _ = nix::sys::prctl::set_timerslack(1_000);
         if let Err(error) = schedule::set_nice(NICE) {
-            tracing::debug!(%error, "the worker is scheduled like any other thread");
+            tracing::warn!(%error, "the worker is scheduled like any other thread");
         }
         let _registered = eal
             .register_thread()

@@ -124,3 +124,27 @@ fn pods_are_where_the_configuration_and_the_nodes_say() {
     let mut nothing = super::model();
     assert!(nothing.compile().pod_ranges.is_empty());
 }
+
+#[test]
+fn policies_are_known_and_no_table_depends_on_them() {
+    let policy = |name: &str| {
+        Object::NetworkPolicy(NetworkPolicy {
+            name: ObjectName::new("demo", name),
+            pods: Selector::default(),
+            ingress: Some([].into()),
+            egress: None,
+        })
+    };
+    let mut model = model();
+    let before = model.compile();
+    model.apply(policy("a"));
+    model.apply(policy("b"));
+    model.apply(policy("a"));
+    assert_eq!((model.policies().len(), model.objects()), (2, 2));
+    assert!(!model.has_changes());
+    assert_eq!(model.compile().version, before.version);
+    model.reset(Kind::NetworkPolicy, vec![policy("b")]);
+    assert!(model.policies().contains_key(&ObjectName::new("demo", "b")) && model.policies().len() == 1);
+    model.delete(Kind::NetworkPolicy, &ObjectName::new("demo", "b"));
+    assert_eq!(model.objects(), 0);
+}

@@ -1,6 +1,7 @@
 //! Addresses and routes of an interface: read, and put on another.
 
 use super::{Nic, TakeoverError};
+use crate::sysctl;
 use crate::uplink::kernel::{Socket, request};
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -67,7 +68,7 @@ pub(super) fn dress_leg(socket: &mut Socket, leg: &Link, nic: &Nic, mtu: u32) ->
         RouteNetlinkMessage::SetLink(shape),
         0,
     )?;
-    let path = |name: &str, option: &str| format!("/proc/sys/net/ipv6/conf/{name}/{option}");
+    let path = |name: &str, option: &str| sysctl::file(&format!("ipv6/conf/{name}/{option}"));
     for option in ["accept_ra", "autoconf", "accept_ra_defrtr", "accept_ra_pinfo"] {
         // Where there is no IPv6, or nothing may be set, it stays as it is.
         if let Ok(value) = std::fs::read_to_string(path(nic.interface.as_str(), option)) {
