@@ -74,12 +74,11 @@ struct Cluster {
     node: Netns,
     neighbour: Netns,
     store: Arc<Store>,
-    authority: Authority,
     _server: ApiServer,
 }
 
 impl Cluster {
-    /// A cluster of one node, with a service that leads to `first` at an address of the node's range.
+    /// A cluster of one node, and what that is to run.
     fn start() -> (Self, Deployment) {
         let [node, neighbour] = node();
         let store = Arc::new(Store::default());
@@ -95,9 +94,10 @@ impl Cluster {
             (server, by)
         });
         let deployment = deployment(&authority, &server);
-        (Cluster { node, neighbour, store, authority, _server: server }, deployment)
+        (Cluster { node, neighbour, store, _server: server }, deployment)
     }
 
+    /// Has the service lead to this pod; where it is.
     fn lead_to(&self, pod: &Pod) -> SocketAddr {
         self.store.apply(
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "demo"},
@@ -212,7 +212,6 @@ fn a_node_lives_with_the_daemonset_and_nothing_more() {
     assert!(!deployed.host_path(CNI_CONF).exists());
     let reserved = cluster.node.must(&["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]);
     assert_eq!((reserved.trim(), cluster.node.interfaces().len()), ("", 2));
-    assert!(!cluster.authority.pem().is_empty());
 }
 
 /// What goes wrong in the life of a node: a daemon that starts, pods of all kinds, another daemon.

@@ -1,5 +1,6 @@
 //! The kernel's settings of the network (`/proc/sys/net`).
 
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,8 +12,7 @@ const MOUNTED: &str = "/host/proc/sys/net";
 /// The file of a setting, as in `ipv4/ip_local_reserved_ports`.
 pub fn file(setting: &str) -> PathBuf {
     static PLACE: OnceLock<&str> = OnceLock::new();
-    // Every kernel with IPv4 has this directory: a mere mount point is empty.
-    let is_mounted = || Path::new(MOUNTED).join("ipv4").exists();
+    let is_mounted = || statfs(MOUNTED).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
     let place = PLACE.get_or_init(|| if is_mounted() { MOUNTED } else { OWN });
     Path::new(place).join(setting)
 }
