@@ -9,6 +9,7 @@ mod fragmentation;
 mod fragments_and_errors;
 mod frontends;
 mod hostile;
+mod outer_headers;
 mod services;
 mod source_ports;
 mod tcp_tracking;

@@ -19,14 +19,14 @@ use std::net::IpAddr;
 const OWN_VTEP: MacAddr = MacAddr([2, 0x56, 192, 0, 2, 1]);
 const PEER_VTEP: MacAddr = MacAddr([2, 0x56, 192, 0, 2, 2]);
 const PEER_LINK: MacAddr = MacAddr([2, 0, 0, 0, 9, 9]);
-const NIC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x11]);
+pub(super) const NIC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x11]);
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// A pod of the other node.
-fn remote(net: &Net) -> IpAddr {
+pub(super) fn remote(net: &Net) -> IpAddr {
     ip(if net.a.is_ipv4() { "10.9.0.1" } else { "fd00:9::1" })
 }
 
@@ -50,7 +50,7 @@ fn seen_from_peer(outer_v6: bool, checksum: bool) -> Tunnel {
     Tunnel { local: ours.remote, remote: ours.local, destination_mac: NIC, source_mac: PEER_LINK, ..ours }
 }
 
-fn tunnels() -> TunnelTable {
+pub(super) fn tunnels() -> TunnelTable {
     let mut table = TunnelTable::default();
     let addresses = [ip("192.0.2.1"), ip("2001:db8::1")].map(Into::into);
     let vni = Vni::try_new(77).unwrap();
@@ -61,7 +61,7 @@ fn tunnels() -> TunnelTable {
     table
 }
 
-fn node(outer_v6: bool, checksum: bool) -> Node {
+pub(super) fn node(outer_v6: bool, checksum: bool) -> Node {
     let mut node = Node::new();
     node.add_uplink();
     let mut port = *node.tables.ports.get(UPLINK).unwrap();
@@ -83,7 +83,7 @@ fn node(outer_v6: bool, checksum: bool) -> Node {
 }
 
 /// An inner frame as the other node's data path sends it, encapsulated.
-fn from_peer(outer_v6: bool, checksum: bool, packet: &Packet, hash: u64) -> BufferFrame {
+pub(super) fn from_peer(outer_v6: bool, checksum: bool, packet: &Packet, hash: u64) -> BufferFrame {
     let mut frame = inner(packet);
     encapsulate(&mut frame, &seen_from_peer(outer_v6, checksum), hash, 5).unwrap();
     assert!(frame.complete_checksum());
@@ -184,44 +184,8 @@ fn a_remote_pod_begins_a_connection_and_is_answered_through_the_tunnel() {
     }
 }
 
-/// What is wrong, what it counts as, and how a packet gets to be so.
-type Case = (&'static str, DropReason, fn(&mut [u8]));
-
-#[test]
-fn what_is_wrong_with_an_encapsulated_packet_is_named() {
-    let net = families()[0];
-    let packet = Packet::new(UPLINK, remote(&net), net.a, UDP, (4000, 80));
-    let cases: [Case; 9] = [
-        ("a stranger", DropReason::TunnelPeer, |b| (b[29], b[25]) = (99, b[25].wrapping_sub(97))),
-        ("another network", DropReason::TunnelVni, |b| b[48] = 78),
-        ("no network", DropReason::TunnelHeader, |b| b[42] = 0),
-        ("a datagram longer than its packet", DropReason::TunnelHeader, |b| b[38] = 9),
-        ("a datagram too short for a frame", DropReason::TunnelHeader, |b| {
-            b[38..40].copy_from_slice(&[0, 20])
-        }),
-        ("a checksum that is wrong", DropReason::TunnelChecksum, |b| b[40] = 1),
-        ("another tunnel end's frame", DropReason::ForeignMac, |b| b[55] ^= 1),
-        ("a frame to all", DropReason::Multicast, |b| b[50..56].fill(0xff)),
-        ("an ARP message", DropReason::UnknownEtherType, |b| b[63] = 6),
-    ];
-    for (what, reason, spoil) in cases {
-        let mut node = node(false, false);
-        let mut frame = from_peer(false, false, &packet, 1);
-        spoil(frame.head_mut());
-        seal(frame.head_mut());
-        assert!(node.run(UPLINK, frame).is_none(), "{what}");
-        node.check(&[reason]);
-    }
-    let mut node = node(false, false);
-    let mut frame = from_peer(false, false, &packet, 1);
-    frame.head_mut()[20] = 0x20;
-    seal(frame.head_mut());
-    assert!(node.run(UPLINK, frame).is_none());
-    node.check(&[DropReason::TunnelFragment]);
-}
-
 /// Makes the outer IPv4 header's checksum right.
-fn seal(frame: &mut [u8]) {
+pub(super) fn seal(frame: &mut [u8]) {
     crate::wire::ipv4::HeaderMut::new_checked(&mut frame[14..]).unwrap().fill_checksum();
 }
 
