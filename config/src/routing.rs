@@ -18,6 +18,8 @@ pub struct Routing {
     pub routes: Vec<StaticRoute>,
     /// Whether TCP connections are made to announce no larger segments than their way takes whole.
     pub clamp_mss: bool,
+    /// Whether packets that come by one uplink and are for somewhere behind another are forwarded. Never back by the same.
+    pub transit: bool,
 }
 
 /// How packets for another node's pods cross the network between.

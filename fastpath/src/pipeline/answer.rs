@@ -30,6 +30,8 @@ impl Answer {
     pub(super) const PORT_UNREACHABLE: Answer = Answer::Icmp(Problem::PortUnreachable);
     pub(super) const HOST_UNREACHABLE: Answer = Answer::Icmp(Problem::HostUnreachable);
 
+    pub(super) const PROHIBITED: Answer = Answer::Icmp(Problem::Prohibited);
+
     pub(super) const fn too_big(mtu: u16) -> Answer {
         Answer::Icmp(Problem::TooBig { mtu })
     }

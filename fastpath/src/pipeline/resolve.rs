@@ -11,10 +11,14 @@ use super::forward::apply;
 use super::fragmentation::Fit;
 use super::run::{Context, Pipeline, addresses};
 use super::service::{frontend_key, translate};
+use super::track::check_transit;
 use super::{Egress, Wait, WorkerCounter};
 use crate::conntrack::{Entry, EntryRef, FlowKey, FlowTable, Judgment, Shown};
 use crate::port::{DropReason, Frame, PortId};
-use crate::tables::{Address, Adjacency, AdjacencyId, Backend, PortRole, Route, ServiceId, TableSet};
+use crate::tables::{
+    Address, Adjacency, AdjacencyId, Backend, PortRole, RefusedRoute, Route, ServiceId, TableSet,
+};
+use crate::wire::icmp_error::Problem;
 use crate::wire::parse::{Family, IcmpEcho, L4Kind, Parsed};
 
 /// Why a packet is not forwarded.
@@ -124,7 +128,8 @@ impl Pipeline {
         let entry = self.tracker.entry(number);
         if entry.epoch() != context.tables.epoch || entry.arrival() != context.arrival {
             check_source(context, key)?;
-            let (id, _) = neighbour(context.tables, entry.rewritten().destination, hash)?;
+            let (id, way) = neighbour(context.tables, entry.rewritten().destination, hash)?;
+            check_transit(context, entry.service(), way.port)?;
             entry.reroute(id, context.arrival, context.tables.epoch);
         }
         Ok(number)
@@ -328,6 +333,17 @@ pub(super) fn past(context: &Context<'_>, key: &FlowKey, hash: u64) -> Option<Re
     }
 }
 
+/// What a route does that leads nowhere, as Linux has it (`ip_error`, net/ipv4/route.c; `ip6_pkt_discard` and
+/// `ip6_pkt_prohibit`, net/ipv6/route.c).
+fn refused(how: RefusedRoute, destination: Address) -> Refusal {
+    let unreachable = if destination.is_v4() { Problem::HostUnreachable } else { Problem::NoRoute };
+    match how {
+        RefusedRoute::Blackhole => Refusal::Drop(DropReason::RouteBlackhole),
+        RefusedRoute::Unreachable => Refusal::Answer(Answer::Icmp(unreachable), DropReason::RouteUnreachable),
+        RefusedRoute::Prohibit => Refusal::Answer(Answer::PROHIBITED, DropReason::RouteProhibit),
+    }
+}
+
 /// The neighbour on the way to an address, of several the one for flows with this hash.
 pub(super) fn neighbour(
     tables: &TableSet,
@@ -342,6 +358,7 @@ pub(super) fn neighbour(
             Err(Refusal::Drop(DropReason::BadAddress))
         }
         Some(Route::OnLink(port)) => Err(Refusal::Unresolved { port, address: destination }),
+        Some(Route::Refused(how)) => Err(refused(how, destination)),
         Some(route) => {
             let id = tables.routes.choose(route, hash).ok_or(unreachable)?;
             tables.routes.adjacency(id).map(|to| (id, *to)).ok_or(unreachable)

@@ -10,6 +10,7 @@ mod fragments_and_errors;
 mod frontends;
 mod hostile;
 mod outer_headers;
+mod refusing_routes;
 mod services;
 mod source_ports;
 mod tcp_tracking;

@@ -218,7 +218,7 @@ fn walk(
             may_begin(&parsed, &Shown::opening(parsed.protocol))?;
             let target = translate(context, affinity, &parsed, &key, hash, steps)?;
             let (_, way) = neighbour(context.tables, target.rewritten.destination, hash)?;
-            check_transit(context, &target, way.port)?;
+            check_transit(context, target.service, way.port)?;
             // A flow is made only if its replies find back.
             neighbour(context.tables, key.source, hash)?;
             target.rewritten

@@ -24,7 +24,7 @@ impl Pipeline {
     ) -> Result<EntryRef, Refusal> {
         let tables = context.tables;
         let (forward, out) = neighbour(tables, target.rewritten.destination, hash)?;
-        check_transit(context, target, out.port)?;
+        check_transit(context, target.service, out.port)?;
         let (mut back, _) = neighbour(tables, key.source, hash)?;
         let back_route = tables.routes.lookup(key.source);
         let back_spreads = matches!(back_route, Some(Route::Spread(_)));
@@ -87,11 +87,14 @@ impl Pipeline {
     }
 }
 
-/// What comes by an uplink leaves by it again only for a service: this node is no router for others, and two nodes that
-/// took each other for the way to somewhere would send a packet to and fro until its TTL ends.
-pub(super) fn check_transit(context: &Context<'_>, target: &Target, out: PortId) -> Result<(), Refusal> {
-    let returns = context.port.role == PortRole::Uplink && out == context.arrival;
-    match returns && target.service == ServiceId::NONE {
+/// What comes by an uplink leaves by one only for a service: this node is no router for others, and two nodes that took each
+/// other for the way to somewhere would send a packet to and fro until its TTL ends. Between different uplinks it may be
+/// asked to be one.
+pub(super) fn check_transit(context: &Context<'_>, service: ServiceId, out: PortId) -> Result<(), Refusal> {
+    let tables = context.tables;
+    let leaves = || tables.ports.get(out).is_some_and(|port| port.role == PortRole::Uplink);
+    let returns = out == context.arrival || (!tables.transit && leaves());
+    match context.port.role == PortRole::Uplink && service == ServiceId::NONE && returns {
         true => Err(Refusal::Drop(DropReason::Transit)),
         false => Ok(()),
     }

@@ -55,6 +55,9 @@ drop_reasons! {
     // Routing and services.
     TtlExceeded = "ttl_exceeded": "The TTL or hop limit came to its end here.",
     NoRoute = "no_route": "No route to the destination.",
+    RouteBlackhole = "route_blackhole": "A route of type blackhole leads there.",
+    RouteUnreachable = "route_unreachable": "A route of type unreachable leads there.",
+    RouteProhibit = "route_prohibit": "A route of type prohibit leads there.",
     NoBackend = "no_backend": "The service has no endpoint that may be used.",
     NoService = "no_service": "The address is a service's, the port is not.",
     SourceRange = "source_range": "The load balancer address does not admit this source (loadBalancerSourceRanges).",
@@ -62,7 +65,7 @@ drop_reasons! {
     PortGone = "port_gone": "The port that the frame was to leave by is gone.",
     TooBig = "too_big": "Larger than the MTU of the way out.",
     FragmentWithoutFirst = "fragment_without_first": "A fragment whose datagram's first fragment was not seen.",
-    Transit = "transit": "Came by an uplink and would leave by it again: not this node's to route.",
+    Transit = "transit": "Came by an uplink and would leave by one: not this node's to route (routing.transit).",
     // Tunnels.
     TunnelPeer = "tunnel_peer": "An encapsulated packet from an address that is no node's.",
     TunnelHeader = "tunnel_header": "A malformed UDP or VXLAN header, or a cut-off frame behind it.",

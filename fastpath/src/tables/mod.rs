@@ -26,7 +26,7 @@ pub use maglev::{MaglevError, MaglevTable};
 pub use masquerade::{Masquerade, Outgoing, SourcePorts};
 pub use origin::Origin;
 pub use ports::{Gateway, PortInfo, PortRole, PortTable};
-pub use routes::{Adjacency, AdjacencyId, GroupId, Route, RouteChange, RouteTable};
+pub use routes::{Adjacency, AdjacencyId, GroupId, RefusedRoute, Route, RouteChange, RouteTable};
 pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
 pub use shared_map::{Change, SharedMap};
 pub use tunnels::{Tunnel, TunnelId, TunnelTable, VXLAN_PORT, Vni, Vtep};
@@ -60,6 +60,8 @@ pub struct TableSet {
     pub reset_vanished: bool,
     /// Whether TCP connections are made to announce no larger segments than their way takes whole.
     pub clamp_mss: bool,
+    /// Whether what comes by one uplink may leave by another.
+    pub transit: bool,
 }
 
 impl TableSet {
@@ -77,6 +79,7 @@ impl TableSet {
             masquerade: Masquerade::default(),
             reset_vanished: false,
             clamp_mss: false,
+            transit: false,
         }
     }
 }

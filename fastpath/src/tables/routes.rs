@@ -44,6 +44,19 @@ pub enum Route {
     OnLink(PortId),
     /// To this node itself: it answers pings to the address.
     Local,
+    /// Nowhere: somebody wants it so.
+    Refused(RefusedRoute),
+}
+
+/// How a route refuses what it is for (`RTN_…`, linux/rtnetlink.h).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RefusedRoute {
+    /// In silence.
+    Blackhole,
+    /// The sender is told that the destination cannot be reached.
+    Unreachable,
+    /// The sender is told that it is forbidden.
+    Prohibit,
 }
 
 /// A route of one of two versions of a table, or of both; they may be equal.
@@ -104,7 +117,7 @@ impl RouteTable {
                 let scaled = ((hash >> 32) * members.len() as u64) >> 32;
                 members.get(scaled as usize).copied()
             }
-            Route::OnLink(_) | Route::Local => None,
+            Route::OnLink(_) | Route::Local | Route::Refused(_) => None,
         }
     }
 

@@ -66,7 +66,8 @@ pub struct RouteList {
 pub struct TableRoute {
     /// What it leads to.
     pub prefix: String,
-    /// `port`, `tunnel`, `on-link`, `waiting` (for next hops that are not known yet), `local` or `unreachable`.
+    /// `port`, `tunnel`, `on-link`, `waiting` (for next hops that are not known yet), `local`, `unreachable`,
+    /// `blackhole` or `prohibit`.
     pub kind: String,
     /// Where it leads; flows are spread over several.
     pub next_hops: Vec<NextHop>,

@@ -14,6 +14,7 @@ mod histogram;
 mod host_leg;
 mod host_stack;
 pub mod link;
+mod message;
 mod plumbing;
 mod port;
 mod progress;

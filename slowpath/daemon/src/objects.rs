@@ -60,6 +60,7 @@ fn routing(config: &Config) -> RoutingConfig {
             config::OuterChecksum::Off => OuterChecksum::Off,
         },
         clamp_mss: routing.clamp_mss,
+        transit: routing.transit,
         service_ranges: nets(&config.cluster.service_cidrs),
         outgoing: masquerade.outgoing.then(|| OutgoingConfig {
             sources: nets(&masquerade.sources),

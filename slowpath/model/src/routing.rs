@@ -41,6 +41,8 @@ pub struct RoutingConfig {
     pub checksum: OuterChecksum,
     /// Whether TCP connections are made to announce no larger segments than their way takes whole.
     pub clamp_mss: bool,
+    /// Whether what comes by one uplink may leave by another.
+    pub transit: bool,
     /// Ranges of ClusterIPs. With uplinks, what no service has of them is unreachable and not the world's.
     pub service_ranges: Vec<IpNet>,
     /// Which connections of pods leave under the node's address.
@@ -61,6 +63,7 @@ impl Default for RoutingConfig {
             udp_port: VXLAN_PORT,
             checksum: OuterChecksum::default(),
             clamp_mss: false,
+            transit: false,
             service_ranges: Vec::new(),
             outgoing: None,
         }

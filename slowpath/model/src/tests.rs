@@ -139,7 +139,7 @@ fn way(tables: &TableSet, address: &str) -> Option<u16> {
     match tables.routes.lookup(ip(address).into())? {
         Route::Via(adjacency) => Some(tables.routes.adjacency(adjacency).unwrap().port.0),
         Route::Local => Some(u16::MAX),
-        Route::Spread(_) | Route::OnLink(_) => None,
+        Route::Spread(_) | Route::OnLink(_) | Route::Refused(_) => None,
     }
 }
 

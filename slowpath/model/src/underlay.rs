@@ -42,8 +42,23 @@ pub struct UnderlayRoute {
     pub to: IpNet,
     /// The least is preferred.
     pub metric: u32,
-    /// Next hops, among which flows are spread.
+    /// Next hops, among which flows are spread; none if it refuses.
     pub hops: Vec<Hop>,
+    /// How it refuses what it is for, if it does.
+    pub refuses: Option<Refuses>,
+}
+
+/// What a route does that leads nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Refuses {
+    /// Drops in silence.
+    Blackhole,
+    /// Says that the destination is unreachable.
+    Unreachable,
+    /// Says that it is forbidden.
+    Prohibit,
+    /// Says nothing of it: as if there were no route, whatever shorter ones there are (`throw`).
+    Throw,
 }
 
 /// A next hop.
@@ -116,6 +131,17 @@ impl PeerView {
     }
 }
 
+/// Next hops by uplinks that are up, each with its router if it has one.
+pub(crate) type LiveHops<'a> = Vec<(&'a Uplink, Option<IpAddr>)>;
+
+/// What a route does with packets.
+pub(crate) enum Led<'a> {
+    /// It refuses them.
+    Nowhere(Refuses),
+    /// It leads them on by one of these, of which there is at least one.
+    By(LiveHops<'a>),
+}
+
 impl Underlay {
     /// The uplink on whose link an address is: of several the one with the longest prefix, as the kernel has it.
     pub(crate) fn on_link(&self, address: IpAddr) -> Option<&Uplink> {
@@ -131,8 +157,19 @@ impl Underlay {
         self.uplinks.iter().find(|uplink| uplink.port == port && uplink.is_up)
     }
 
+    /// What the first of some routes that counts does: one that refuses, or one that leads anywhere.
+    pub(crate) fn first_live<'a>(
+        &self,
+        mut routes: impl Iterator<Item = &'a UnderlayRoute>,
+    ) -> Option<Led<'_>> {
+        routes.find_map(|route| match route.refuses {
+            Some(how) => Some(Led::Nowhere(how)),
+            None => Some(self.live_hops(route)).filter(|hops| !hops.is_empty()).map(Led::By),
+        })
+    }
+
     /// Those of a route's hops whose uplink is up.
-    pub(crate) fn live_hops(&self, route: &UnderlayRoute) -> Vec<(&Uplink, Option<IpAddr>)> {
+    fn live_hops(&self, route: &UnderlayRoute) -> LiveHops<'_> {
         route.hops.iter().filter_map(|hop| Some((self.uplink(hop.port)?, hop.gateway))).collect()
     }
 

@@ -45,12 +45,14 @@ fn mac(number: u32) -> MacAddr {
 /// route to each node's pods, as a routing daemon makes them.
 fn underlay(length: u8, fabric: bool) -> Underlay {
     let hop = |number| vec![Hop { port: NIC, gateway: Some(address(number)) }];
-    let mut routes = vec![UnderlayRoute { to: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: hop(2) }];
+    let mut routes =
+        vec![UnderlayRoute { to: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: hop(2), refuses: None }];
     if fabric {
         routes.extend((2..=NODES).map(|number| UnderlayRoute {
             to: range(number),
             metric: 20,
             hops: hop(2),
+            refuses: None,
         }));
     }
     Underlay {

@@ -30,6 +30,7 @@ fn met(tables: &TableSet, address: IpAddr) -> Met {
     let ids = match routes.lookup(address.into()) {
         None => return Met::Nowhere,
         Some(Route::Local) => return Met::Local,
+        Some(Route::Refused(how)) => return Met::Refused(how),
         Some(Route::OnLink(port)) => return Met::Waits(port),
         Some(Route::Via(id)) => vec![id],
         Some(Route::Spread(group)) => routes.group(group).unwrap().to_vec(),
@@ -69,7 +70,7 @@ fn is_stale(before: &TableSet, now: &TableSet, addresses: &[IpAddr]) -> bool {
 #[test]
 fn packets_between_nodes_go_where_the_written_rules_say() {
     let first = number("MILLRACE_SEED", 1);
-    let mut seen = [0_usize; 5];
+    let mut seen = [0_usize; 6];
     let mut unmoved = 0_usize;
     for seed in first..first + number("MILLRACE_CASES", CASES) {
         let mut random = Random::new(seed);
@@ -103,8 +104,8 @@ fn packets_between_nodes_go_where_the_written_rules_say() {
         }
     }
     println!(
-        "nowhere {}, local {}, waits {}, one way {}, several {}",
-        seen[0], seen[1], seen[2], seen[3], seen[4]
+        "nowhere {}, local {}, waits {}, one way {}, several {}, refused {}",
+        seen[0], seen[1], seen[2], seen[3], seen[4], seen[5]
     );
     println!("{unmoved} changes raised no epoch");
     assert!(seen.iter().all(|&count| count > 500), "every outcome is frequent: {seen:?}");
@@ -118,5 +119,6 @@ fn kind(met: &Met) -> usize {
         Met::Waits(_) => 2,
         Met::Leaves(ways) if ways.len() == 1 => 3,
         Met::Leaves(_) => 4,
+        Met::Refused(_) => 5,
     }
 }

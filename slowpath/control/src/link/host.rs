@@ -7,22 +7,18 @@
 use super::netlink::{converse, find};
 use super::pod::{accept_detours, ipv6_options};
 use super::{LinkError, Step};
+use crate::message::{OURS, ip_of, output, table, usable};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
-};
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// `rtm_protocol` of our routes: `M`, which iproute2's list (etc/rt_protos) leaves free.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(77);
 /// The kernel's routing tables that every packet is looked up in: default, main and local (linux/rtnetlink.h).
 const TABLES: [u32; 3] = [253, 254, 255];
 /// Addresses that nobody has (RFC 5737, RFC 3849): the way to them is the default route.
@@ -107,7 +103,8 @@ pub fn host_addresses() -> Result<Vec<IpAddr>, LinkError> {
                 continue;
             }
             let secondary = message.header.flags.contains(AddressHeaderFlags::Secondary);
-            if let Some(address) = address_of(&message.attributes) {
+            let address = usable(&message.attributes).map(|found| found.own);
+            if let Some(address) = address.filter(|address| !address.is_loopback()) {
                 addresses.push((secondary, address));
             }
         }
@@ -118,24 +115,6 @@ pub fn host_addresses() -> Result<Vec<IpAddr>, LinkError> {
         addresses.sort_by_key(|(secondary, address)| (!sources.contains(address), *secondary));
         Ok(addresses.into_iter().map(|(_, address)| address).collect())
     })
-}
-
-/// An address that can be used by now; with IPv4 `Address` is the peer's.
-fn address_of(attributes: &[AddressAttribute]) -> Option<IpAddr> {
-    let (mut local, mut address) = (None, None);
-    for attribute in attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Flags(flags)
-                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) =>
-            {
-                return None;
-            }
-            _ => {}
-        }
-    }
-    local.or(address).filter(|address| !address.is_loopback())
 }
 
 /// What the host sends from on its default route.
@@ -163,7 +142,7 @@ pub fn is_host_led(wanted: &HostRoutes) -> Result<bool, LinkError> {
         let index = find(handle, wanted.interface.as_str()).await?.header.index;
         for range in wanted.reachable() {
             let route = look_up(handle, range.network()).await;
-            if route.is_none_or(|route| out_of(&route) != Some(index)) {
+            if route.is_none_or(|route| output(&route.attributes) != Some(index)) {
                 return Ok(false);
             }
         }
@@ -180,8 +159,8 @@ pub fn lead_host(wanted: &HostRoutes) -> Result<Vec<Obstacle>, LinkError> {
         let (mut ours, mut foreign) = (Vec::new(), Vec::new());
         for is_v4 in [true, false] {
             for route in all_routes(handle, name, is_v4).await? {
-                match (out_of(&route), route.header.protocol) {
-                    (Some(out), PROTOCOL) if out == index => ours.push(route),
+                match (output(&route.attributes), route.header.protocol) {
+                    (Some(out), OURS) if out == index => ours.push(route),
                     (Some(out), _) if out == index => {}
                     _ if TABLES.contains(&table(&route)) => foreign.push(route),
                     _ => {}
@@ -257,13 +236,13 @@ async fn all_routes(handle: &Handle, name: &str, is_v4: bool) -> Result<Vec<Rout
 fn obstacles(wanted: &HostRoutes, foreign: &[RouteMessage]) -> Vec<Obstacle> {
     let obstacle = |range: IpNet| {
         let overlaps = |route: &&RouteMessage| {
-            let is_shared = out_of(route).is_some_and(|out| wanted.shared.contains(&out));
+            let is_shared = output(&route.attributes).is_some_and(|out| wanted.shared.contains(&out));
             net_of(route).is_some_and(|net| {
                 net.prefix_len() > 0 && (net.contains(&range) || (range.contains(&net) && !is_shared))
             })
         };
         let route = foreign.iter().find(overlaps)?;
-        Some(Obstacle { range, route: net_of(route)?, interface: out_of(route) })
+        Some(Obstacle { range, route: net_of(route)?, interface: output(&route.attributes) })
     };
     wanted.reachable().filter_map(obstacle).collect()
 }
@@ -273,11 +252,11 @@ fn link_route(index: u32, gateway: IpAddr) -> RouteMessage {
     match gateway {
         IpAddr::V4(ip) => {
             let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32);
-            route.scope(RouteScope::Link).output_interface(index).protocol(PROTOCOL).build()
+            route.scope(RouteScope::Link).output_interface(index).protocol(OURS).build()
         }
         IpAddr::V6(ip) => {
             let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128);
-            route.output_interface(index).protocol(PROTOCOL).build()
+            route.output_interface(index).protocol(OURS).build()
         }
     }
 }
@@ -289,14 +268,14 @@ fn route(index: u32, wanted: &HostRoutes, range: IpNet) -> Option<RouteMessage> 
                 .destination_prefix(net.network(), net.prefix_len())
                 .gateway(wanted.gateway_v4)
                 .pref_source(source);
-            Some(with_mtu(route.onlink().output_interface(index).protocol(PROTOCOL).build(), wanted))
+            Some(with_mtu(route.onlink().output_interface(index).protocol(OURS).build(), wanted))
         }
         (IpNet::V6(net), IpAddr::V6(source)) => {
             let route = RouteMessageBuilder::<Ipv6Addr>::new()
                 .destination_prefix(net.network(), net.prefix_len())
                 .gateway(wanted.gateway_v6)
                 .pref_source(source);
-            Some(with_mtu(route.onlink().output_interface(index).protocol(PROTOCOL).build(), wanted))
+            Some(with_mtu(route.onlink().output_interface(index).protocol(OURS).build(), wanted))
         }
         _ => None,
     }
@@ -347,24 +326,6 @@ fn text(route: &RouteMessage) -> String {
     net_of(route).map_or_else(|| "default".to_owned(), |net| net.to_string())
 }
 
-fn out_of(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
-}
-
-fn table(route: &RouteMessage) -> u32 {
-    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    attribute.unwrap_or(match route.header.table {
-        RouteHeader::RT_TABLE_UNSPEC => RouteHeader::RT_TABLE_MAIN.into(),
-        table => table.into(),
-    })
-}
-
 /// The route's destination; that of a default route has no attribute.
 fn net_of(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
@@ -375,13 +336,5 @@ fn net_of(route: &RouteMessage) -> Option<IpNet> {
     match destination {
         IpAddr::V4(ip) => Ipv4Net::new(ip, length).ok().map(IpNet::V4),
         IpAddr::V6(ip) => Ipv6Net::new(ip, length).ok().map(IpNet::V6),
-    }
-}
-
-fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use crate::control::Control;
 use millrace_api::{NextHop, ObjectError, Peer, PeerList, RouteFilter, RouteList, TableRoute};
 use millrace_fastpath::port::Frame;
-use millrace_fastpath::tables::{Adjacency, AdjacencyId, Route, RouteTable};
+use millrace_fastpath::tables::{Adjacency, AdjacencyId, RefusedRoute, Route, RouteTable};
 use millrace_model::underlay::{PeerState, PeerView, Place, WhyMode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -108,6 +108,9 @@ impl<F: Frame> Control<F> {
         let routes = &self.current.routes;
         let ways: Vec<AdjacencyId> = match route {
             Route::Local => return ("local", Vec::new()),
+            Route::Refused(RefusedRoute::Blackhole) => return ("blackhole", Vec::new()),
+            Route::Refused(RefusedRoute::Unreachable) => return ("unreachable", Vec::new()),
+            Route::Refused(RefusedRoute::Prohibit) => return ("prohibit", Vec::new()),
             Route::OnLink(port) => {
                 let port = self.port_name(port).unwrap_or_default();
                 return ("on-link", vec![NextHop { port, ..NextHop::default() }]);

@@ -44,6 +44,7 @@ pub(super) fn add_configured(underlay: &mut Underlay, configured: &[StaticRoute]
         to: route.to.net(),
         metric: 0,
         hops: route.via.iter().filter_map(hop).collect(),
+        refuses: None,
     });
     // Of several with the least metric the first is taken.
     let mut routes: Vec<_> = routes.filter(|route| !route.hops.is_empty()).collect();

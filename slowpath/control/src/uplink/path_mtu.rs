@@ -75,6 +75,7 @@ mod tests {
                 to: "0.0.0.0/0".parse().unwrap(),
                 metric: 0,
                 hops: vec![Hop { port, gateway: Some(router) }],
+                refuses: None,
             }],
             neighbours: [((port, router), MacAddr([2, 0, 0, 0, 0, 2]))].into(),
         });

@@ -35,7 +35,9 @@ pub(super) fn underlay(view: &View, open: &BTreeMap<InterfaceName, Open>) -> Und
         let hops = route.hops.iter();
         let hops: Vec<Hop> =
             hops.filter_map(|hop| Some(Hop { port: port(&hop.interface)?, gateway: hop.gateway })).collect();
-        (!hops.is_empty()).then_some(UnderlayRoute { to: route.to, metric: route.metric, hops })
+        let (metric, refuses) = (route.metric, route.refuses);
+        let counts = refuses.is_some() || !hops.is_empty();
+        counts.then_some(UnderlayRoute { to: route.to, metric, hops, refuses })
     });
     let neighbours = view
         .neighbours
@@ -67,7 +69,7 @@ mod tests {
             interface: name(interface),
             gateway: Some(gateway.parse().unwrap()),
         };
-        let route = |to: &str, hops| Route { to: to.parse().unwrap(), metric: 3, hops };
+        let route = |to: &str, hops| Route { to: to.parse().unwrap(), metric: 3, hops, refuses: None };
         let known = Neighbour { mac: Some(MacAddr([2; 6])), trust: Trust::Stale };
         let failed = Neighbour { mac: None, trust: Trust::Failed };
         let view = View {

@@ -85,9 +85,16 @@ impl Model {
     pub fn new(config: ModelConfig) -> Self {
         let (first, last) = config.masquerade_ports;
         let masquerade = Masquerade { ports: SourcePorts { first, last }, ..Masquerade::default() };
-        let (reset_vanished, clamp_mss) = (config.reset_vanished, config.routing.clamp_mss);
+        let (clamp_mss, transit) = (config.routing.clamp_mss, config.routing.transit);
+        let tables = TableSet {
+            masquerade,
+            reset_vanished: config.reset_vanished,
+            clamp_mss,
+            transit,
+            ..TableSet::empty(config.gateway)
+        };
         Model {
-            tables: TableSet { masquerade, reset_vanished, clamp_mss, ..TableSet::empty(config.gateway) },
+            tables,
             services: ServiceIndex::default(),
             addresses: AddressIndex::default(),
             nodes: NodeIndex::new(config.node.clone()),

@@ -28,6 +28,7 @@ fn underlay(neighbours: &[(&str, MacAddr)]) -> Underlay {
         to: to.parse().unwrap(),
         metric: 0,
         hops: vec![Hop { port: NIC, gateway: Some(ip(gateway)) }],
+        refuses: None,
     };
     Underlay {
         uplinks: vec![Uplink {
@@ -144,8 +145,9 @@ fn of_several_routes_the_preferred_one_that_is_alive_counts_and_flows_are_spread
     let hop = |gateway: &str| Hop { port: NIC, gateway: Some(ip(gateway)) };
     let to: IpNet = "10.8.0.0/16".parse().unwrap();
     let mut underlay = underlay(&[("192.0.2.254", ROUTER), ("192.0.2.2", NEAR)]);
-    underlay.routes.push(UnderlayRoute { to, metric: 20, hops: vec![hop("192.0.2.254")] });
-    underlay.routes.push(UnderlayRoute { to, metric: 10, hops: vec![hop("192.0.2.2"), hop("192.0.2.254")] });
+    underlay.routes.push(UnderlayRoute { to, metric: 20, hops: vec![hop("192.0.2.254")], refuses: None });
+    let hops = vec![hop("192.0.2.2"), hop("192.0.2.254")];
+    underlay.routes.push(UnderlayRoute { to, metric: 10, hops, refuses: None });
     model.set_underlay(underlay.clone());
     let tables = model.compile();
     let Some(Route::Spread(group)) = tables.routes.get(to) else { panic!("one of two") };

@@ -4,7 +4,7 @@ use crate::random::Random;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{Gateway, PortRole};
-use millrace_model::underlay::{Hop, Underlay, UnderlayRoute, Uplink};
+use millrace_model::underlay::{Hop, Refuses, Underlay, UnderlayRoute, Uplink};
 use millrace_model::*;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -120,7 +120,12 @@ fn any_route(random: &mut Random) -> UnderlayRoute {
         let second = hop(random);
         hops.extend((second != hops[0]).then_some(second));
     }
-    UnderlayRoute { to, metric: *random.pick(&[0, 10, 10, 20]), hops }
+    let metric = *random.pick(&[0, 10, 10, 20]);
+    if random.chance(15) {
+        let all = [Refuses::Blackhole, Refuses::Unreachable, Refuses::Prohibit, Refuses::Throw];
+        return UnderlayRoute { to, metric, hops: Vec::new(), refuses: Some(*random.pick(&all)) };
+    }
+    UnderlayRoute { to, metric, hops, refuses: None }
 }
 
 fn any_neighbour(random: &mut Random) -> ((PortId, IpAddr), MacAddr) {

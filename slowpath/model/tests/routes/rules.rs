@@ -4,7 +4,8 @@
 use crate::network::{Network, POD, PODS, SERVICES, US, mac};
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
-use millrace_model::underlay::{UnderlayRoute, Uplink};
+use millrace_fastpath::tables::RefusedRoute;
+use millrace_model::underlay::{Refuses, UnderlayRoute, Uplink};
 use millrace_model::{MacAddr, Node, RoutingMode};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,6 +27,8 @@ pub(crate) enum Met {
     /// For a neighbour at this port.
     Waits(PortId),
     Leaves(BTreeSet<Way>),
+    /// As a route of the kernel's says.
+    Refused(RefusedRoute),
 }
 
 type Hops<'a> = Vec<(&'a Uplink, IpAddr)>;
@@ -70,7 +73,11 @@ fn behind_uplinks(network: &Network, address: IpAddr) -> Vec<(IpNet, usize, Met)
     }
     let mut routes: Vec<&UnderlayRoute> = underlay.routes.iter().filter(|route| usual(route.to)).collect();
     routes.sort_by_key(|route| route.metric);
-    for route in routes.into_iter().filter(|route| !alive(network, route).is_empty()) {
+    for route in routes.into_iter().filter(|route| counts(network, route)) {
+        if let Some(how) = route.refuses {
+            claims.push((route.to.trunc(), 6, refused(how)));
+            continue;
+        }
         let hops = alive(network, route);
         let routers: Hops<'_> = hops.iter().filter_map(|(uplink, ip)| Some((*uplink, (*ip)?))).collect();
         let met = match routers.is_empty() {
@@ -81,6 +88,20 @@ fn behind_uplinks(network: &Network, address: IpAddr) -> Vec<(IpNet, usize, Met)
     }
     claims.extend([SERVICES, PODS].map(|range| (range.parse().unwrap(), 7, Met::Nowhere)));
     claims
+}
+
+/// Whether a route is one that a packet meets: it refuses, or an uplink of its hops is up.
+fn counts(network: &Network, route: &UnderlayRoute) -> bool {
+    route.refuses.is_some() || !alive(network, route).is_empty()
+}
+
+fn refused(how: Refuses) -> Met {
+    match how {
+        Refuses::Blackhole => Met::Refused(RefusedRoute::Blackhole),
+        Refuses::Unreachable => Met::Refused(RefusedRoute::Unreachable),
+        Refuses::Prohibit => Met::Refused(RefusedRoute::Prohibit),
+        Refuses::Throw => Met::Nowhere,
+    }
 }
 
 /// The ranges that lead to a node, and for each the next hops.
@@ -158,7 +179,7 @@ fn hops(network: &Network, address: IpAddr) -> Hops<'_> {
     if let Some(uplink) = on_link(network, address) {
         return vec![(uplink, address)];
     }
-    let holds = |route: &&UnderlayRoute| route.to.contains(&address) && !alive(network, route).is_empty();
+    let holds = |route: &&UnderlayRoute| route.to.contains(&address) && counts(network, route);
     let mut routes: Vec<&UnderlayRoute> = network.underlay.routes.iter().filter(holds).collect();
     routes.sort_by_key(|route| (128 - route.to.prefix_len(), route.metric));
     let hops = routes.first().map(|route| alive(network, route)).unwrap_or_default();
@@ -175,7 +196,7 @@ pub(crate) fn next_hops(network: &Network) -> BTreeSet<(PortId, IpAddr)> {
     all.extend(peers.flatten().map(|(uplink, ip)| (uplink.port, ip)));
     for to in network.underlay.routes.iter().map(|route| route.to.trunc()).filter(|to| usual(*to)) {
         let same = network.underlay.routes.iter().filter(|route| route.to.trunc() == to);
-        let mut routes: Vec<_> = same.filter(|route| !alive(network, route).is_empty()).collect();
+        let mut routes: Vec<_> = same.filter(|route| counts(network, route)).collect();
         routes.sort_by_key(|route| route.metric);
         let hops = routes.first().map(|route| alive(network, route)).unwrap_or_default();
         all.extend(hops.into_iter().filter_map(|(uplink, ip)| Some((uplink.port, ip?))));

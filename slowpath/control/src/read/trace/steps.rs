@@ -6,7 +6,7 @@ use millrace_config::LoadBalancing;
 use millrace_fastpath::pipeline::{TraceEnd, TraceStep as Step};
 use millrace_fastpath::port::{DropReason, Frame, PortId};
 use millrace_fastpath::tables::{
-    Address, Adjacency, Backend, FrontendKind, Origin, Route, ServiceId, Tunnel,
+    Address, Adjacency, Backend, FrontendKind, Origin, RefusedRoute, Route, ServiceId, Tunnel,
 };
 
 impl<F: Frame> Story<'_, F> {
@@ -270,6 +270,9 @@ impl<F: Frame> Story<'_, F> {
             DropReason::SourceRange => self.source_ranges("no"),
             DropReason::NoBackend => step("endpoint", format!("one of {}", self.usable()), "there is none"),
             DropReason::NoRoute => self.last_route("no route", None),
+            DropReason::RouteBlackhole => self.refused_route("blackhole", RefusedRoute::Blackhole),
+            DropReason::RouteUnreachable => self.refused_route("unreachable", RefusedRoute::Unreachable),
+            DropReason::RouteProhibit => self.refused_route("prohibit", RefusedRoute::Prohibit),
             DropReason::TtlExceeded => {
                 let name = if tuple.protocol == Protocol::Icmpv6 || tuple.destination.is_ipv6() {
                     "hop limit"
@@ -292,6 +295,10 @@ impl<F: Frame> Story<'_, F> {
             true => routes(destination, answer),
             false => step("routes", format!("the way back to {}", self.probe.source), answer),
         }
+    }
+
+    fn refused_route(&self, kind: &str, how: RefusedRoute) -> TraceStep {
+        self.last_route(&format!("a route of type {kind}"), Some(Route::Refused(how)))
     }
 
     /// The address that a route is looked up for.

@@ -20,6 +20,7 @@ pub(crate) use socket::{Socket, request};
 use ipnet::IpNet;
 use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_model::underlay::Refuses;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -28,7 +29,7 @@ use std::net::IpAddr;
 pub struct View {
     /// The interfaces that are there.
     pub interfaces: BTreeMap<InterfaceName, Interface>,
-    /// Routes of the main table by these interfaces, ours left out; those with the least metric first.
+    /// Routes of the main table by these interfaces, or that refuse, ours left out; those with the least metric first.
     pub routes: Vec<Route>,
     /// What is known of neighbours at these interfaces.
     pub neighbours: BTreeMap<(InterfaceName, IpAddr), Neighbour>,
@@ -56,8 +57,10 @@ pub struct Route {
     pub to: IpNet,
     /// The kernel prefers the least.
     pub metric: u32,
-    /// Its next hops by the interfaces of interest.
+    /// Its next hops by the interfaces of interest; none if it refuses.
     pub hops: Vec<Hop>,
+    /// How it refuses what it is for, if it does.
+    pub refuses: Option<Refuses>,
 }
 
 /// A next hop of a route.

@@ -1,23 +1,22 @@
 //! From messages of the kernel's routing netlink to what is of interest in them.
 
 use super::{Hop, Interface, Neighbour, Route, Trust};
+use crate::message::{OURS, Usable, ip_of, output, table, usable};
 use ipnet::IpNet;
 use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use millrace_model::underlay::Refuses;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
-    RouteProtocol, RouteType, RouteVia,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType,
+    RouteVia,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// `rtm_protocol` of the routes that are made here.
-pub(super) const OURS: RouteProtocol = RouteProtocol::Other(77);
 
 /// Interfaces of interest by number.
 pub(super) type Names = BTreeMap<u32, InterfaceName>;
@@ -51,35 +50,30 @@ pub(super) fn name(message: &LinkMessage) -> Option<&str> {
 
 /// An address that can be used, with the prefix of its link; `None` for one that cannot, and for IPv6's link-local ones.
 pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
-    let (mut local, mut address) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Flags(flags)
-                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) =>
-            {
-                return None;
-            }
-            _ => {}
-        }
-    }
-    let ip = local.or(address)?;
+    let Usable { own: ip, has_peer } = usable(&message.attributes)?;
     if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
         return None;
     }
     // With a peer, the prefix is that of the peer.
-    let is_peer = address.is_some_and(|address| address != ip);
     let full = if ip.is_ipv4() { 32 } else { 128 };
-    IpNet::new(ip, if is_peer { full } else { message.header.prefix_len }).ok()
+    IpNet::new(ip, if has_peer { full } else { message.header.prefix_len }).ok()
 }
 
-/// A route of the main table that leads somewhere by an interface of interest; `None` for all others, and for ours.
+/// A route of the main table that leads somewhere by an interface of interest, or that refuses; `None` for all others, and
+/// for ours.
 pub(super) fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
-    if !is_main(message) || message.header.kind != RouteType::Unicast {
+    let header = &message.header;
+    let refuses = match header.kind {
+        RouteType::Unicast => None,
+        RouteType::BlackHole => Some(Refuses::Blackhole),
+        RouteType::Unreachable => Some(Refuses::Unreachable),
+        RouteType::Prohibit => Some(Refuses::Prohibit),
+        RouteType::Throw => Some(Refuses::Throw),
+        _ => return None,
+    };
+    if !is_main(message) {
         return None;
     }
-    let header = &message.header;
     // Those that do not hold for every packet to the destination are left to the kernel.
     if header.source_prefix_length > 0 || header.tos > 0 || header.flags.contains(RouteFlags::Cloned) {
         return None;
@@ -95,7 +89,10 @@ pub(super) fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
             _ => {}
         }
     }
-    if hops.is_empty() && !header.flags.contains(RouteFlags::Dead) {
+    // Those of IPv6 that refuse are said to be by the loopback interface.
+    if refuses.is_some() {
+        hops.clear();
+    } else if hops.is_empty() && !header.flags.contains(RouteFlags::Dead) {
         hops.extend(output(&message.attributes).and_then(|index| hop(index, &message.attributes, names)));
     }
     let everywhere = match header.address_family {
@@ -105,17 +102,13 @@ pub(super) fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
     let to = IpNet::new(destination.unwrap_or(everywhere), header.destination_prefix_length).ok()?;
     let is_local =
         matches!(to, IpNet::V6(net) if net.addr().is_unicast_link_local() || net.addr().is_multicast());
-    (!hops.is_empty() && !is_local).then_some(Route { to, metric, hops })
+    let counts = refuses.is_some() || !hops.is_empty();
+    (counts && !is_local).then_some(Route { to, metric, hops, refuses })
 }
 
 /// Whether a route is in the main table and not ours.
 pub(super) fn is_main(message: &RouteMessage) -> bool {
-    let table = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    let table = table.unwrap_or_else(|| message.header.table.into());
-    table == u32::from(RouteHeader::RT_TABLE_MAIN) && message.header.protocol != OURS
+    table(message) == u32::from(RouteHeader::RT_TABLE_MAIN) && message.header.protocol != OURS
 }
 
 fn of_many(hop: &RouteNextHop, names: &Names) -> Option<Hop> {
@@ -131,21 +124,6 @@ fn hop(index: u32, attributes: &[RouteAttribute], names: &Names) -> Option<Hop> 
         _ => None,
     });
     Some(Hop { interface: names.get(&index)?.clone(), gateway })
-}
-
-fn output(attributes: &[RouteAttribute]) -> Option<u32> {
-    attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
-}
-
-fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
-    }
 }
 
 /// A neighbour's address, and what is known of it: nothing while it is being asked for the first time.

@@ -101,7 +101,8 @@ fn routes(view: &View) -> Vec<String> {
     let text = |hop: &Hop| hop.gateway.map_or("link".to_owned(), |gateway| gateway.to_string());
     let one = |route: &Route| {
         let hops: Vec<String> = route.hops.iter().map(text).collect();
-        format!("{} {} {}", route.to, route.metric, hops.join("+"))
+        let refuses = route.refuses.map(|how| format!("{how:?}")).unwrap_or_default();
+        format!("{} {} {}{refuses}", route.to, route.metric, hops.join("+"))
     };
     view.routes.iter().map(one).collect()
 }
@@ -156,6 +157,36 @@ fn routes_come_and_go_also_those_that_the_kernel_takes_away_in_silence() {
     told.until("no carrier", |view| !view.interfaces[&eth0()].is_up);
     wire.far("ip link set far up");
     told.until("carrier", |view| view.interfaces[&eth0()].is_up);
+}
+
+#[test]
+fn routes_that_refuse_are_followed_in_both_families_whatever_interface_they_name() {
+    let Some(_wire) = Wire::new() else { return };
+    let mut told = Told::new();
+    told.until("the link's routes", |view| view.routes.len() == 2);
+    for (kind, number) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3), ("throw", 4)] {
+        run(&format!("ip route add {kind} 10.{number}.0.0/16 metric 5"));
+        run(&format!("ip -6 route add {kind} 2001:db8:{number}::/48"));
+    }
+    run("ip route add blackhole 10.9.0.0/16 table 300");
+    told.until("eight routes that refuse", |view| view.routes.len() == 10);
+    assert_eq!(
+        routes(&told.last),
+        [
+            "192.0.2.0/24 0 link",
+            "10.1.0.0/16 5 Blackhole",
+            "10.2.0.0/16 5 Unreachable",
+            "10.3.0.0/16 5 Prohibit",
+            "10.4.0.0/16 5 Throw",
+            "2001:db8::/64 256 link",
+            "2001:db8:1::/48 1024 Blackhole",
+            "2001:db8:2::/48 1024 Unreachable",
+            "2001:db8:3::/48 1024 Prohibit",
+            "2001:db8:4::/48 1024 Throw",
+        ]
+    );
+    run("ip route del blackhole 10.1.0.0/16");
+    told.until("one has gone", |view| view.routes.len() == 9);
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn of_route(tables: &TableSet, prefix: IpNet, route: Route) -> Option<Claim> {
         Route::Spread(group) => {
             tables.routes.group(group).is_some_and(|members| members.iter().any(|&id| is_pods(tables, id)))
         }
-        Route::OnLink(_) | Route::Local => false,
+        Route::OnLink(_) | Route::Local | Route::Refused(_) => false,
     };
     leads_to_pod.then(|| Claim::Destination(prefix.trunc()))
 }

@@ -1,6 +1,7 @@
 //! Addresses and routes of an interface: read, and put on another.
 
 use super::{Nic, TakeoverError};
+use crate::message::OURS;
 use crate::sysctl;
 use crate::uplink::kernel::{Socket, request};
 use ipnet::IpNet;
@@ -16,9 +17,6 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::fmt;
 use std::net::IpAddr;
-
-/// `rtm_protocol` of the routes that the leg has of its own.
-const OURS: RouteProtocol = RouteProtocol::Other(77);
 
 /// The table of the host's own addresses (`RT_TABLE_LOCAL`, linux/rtnetlink.h).
 const LOCAL: u8 = 255;

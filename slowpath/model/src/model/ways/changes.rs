@@ -74,7 +74,7 @@ impl Model {
     pub fn awaited_for(&self, prefix: IpNet) -> Option<&[Place]> {
         match self.ways.targets.get(&prefix)? {
             Target::Waits(places) => Some(places),
-            Target::OnLink(_) | Target::Ways(_) => None,
+            Target::OnLink(_) | Target::Ways(_) | Target::Refused(_) => None,
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::{Outcome, Source, Target, Way, is_routed};
 use crate::model::Model;
-use crate::underlay::{Place, Uplink};
+use crate::underlay::{Led, Place, Refuses, Uplink};
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
+use millrace_fastpath::tables::RefusedRoute;
 use std::net::IpAddr;
 
 impl Model {
@@ -33,8 +34,14 @@ impl Model {
         if !is_routed(to) {
             return outcome;
         }
-        let mut routes = self.ways.routes.of(to).iter().map(|route| self.underlay.live_hops(route));
-        let Some(hops) = routes.find(|hops| !hops.is_empty()) else { return outcome };
+        let hops = match self.underlay.first_live(self.ways.routes.of(to).iter()) {
+            Some(Led::By(hops)) => hops,
+            Some(Led::Nowhere(how)) => {
+                outcome.claims.insert((to, Source::Route), refused(how));
+                return outcome;
+            }
+            None => return outcome,
+        };
         let routers = hops.iter().filter_map(|(uplink, gateway)| Some((*uplink, (*gateway)?)));
         let routers: Vec<(&Uplink, IpAddr)> = routers.collect();
         let target = match (&routers[..], &hops[..]) {
@@ -63,8 +70,9 @@ impl Model {
         if let Some(uplink) = self.underlay.on_link(address) {
             return vec![(uplink, address)];
         }
-        let mut routes = self.ways.routes.toward(address).map(|route| self.underlay.live_hops(route));
-        let hops = routes.find(|hops| !hops.is_empty()).unwrap_or_default();
+        let Some(Led::By(hops)) = self.underlay.first_live(self.ways.routes.toward(address)) else {
+            return Vec::new();
+        };
         hops.into_iter().map(|(uplink, gateway)| (uplink, gateway.unwrap_or(address))).collect()
     }
 
@@ -84,6 +92,16 @@ impl Model {
             true => Target::Waits(places(hops).collect()),
             false => Target::Ways(ways),
         }
+    }
+}
+
+/// What a route that refuses leads to. `throw` ends the search in the table, and there is no other to go on in.
+fn refused(how: Refuses) -> Target {
+    match how {
+        Refuses::Blackhole => Target::Refused(RefusedRoute::Blackhole),
+        Refuses::Unreachable => Target::Refused(RefusedRoute::Unreachable),
+        Refuses::Prohibit => Target::Refused(RefusedRoute::Prohibit),
+        Refuses::Throw => Target::NOBODY,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::underlay::{PeerView, Place};
 use claims::Claims;
 use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
+use millrace_fastpath::tables::RefusedRoute;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use numbers::Numbers;
 use route_index::RouteIndex;
@@ -57,6 +58,8 @@ enum Target {
     Waits(Vec<Place>),
     /// One of these; if there are none, nobody.
     Ways(Vec<Way>),
+    /// Nowhere, as a route says.
+    Refused(RefusedRoute),
 }
 
 impl Target {

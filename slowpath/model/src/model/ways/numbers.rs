@@ -34,6 +34,7 @@ impl Model {
         match self.ways.targets.get(&prefix)? {
             Target::OnLink(port) => Some(Route::OnLink(*port)),
             Target::Waits(places) => places.first().map(|(port, _)| Route::OnLink(*port)),
+            Target::Refused(how) => Some(Route::Refused(*how)),
             Target::Ways(ways) => match ways[..] {
                 [way] => numbers.ways.get(&way)?.number.map(|(id, _)| Route::Via(id)),
                 _ => numbers.groups.get(ways)?.number.map(Route::Spread),
