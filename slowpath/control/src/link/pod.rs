@@ -59,6 +59,7 @@ async fn shape(
 async fn set_up(handle: &Handle, index: u32, interface: &Interface) -> Result<Vec<Route>, LinkError> {
     let name = interface.name.as_str();
     set_options(interface)?;
+    keep_neighbours(name);
     for net in interface.host_addresses() {
         add_address(handle, name, index, net).await?;
     }
@@ -71,6 +72,17 @@ async fn set_up(handle: &Handle, index: u32, interface: &Interface) -> Result<Ve
 /// multicast reports. They would do no harm, so failure is no error (`/proc/sys` may be read-only).
 pub(super) fn silence(name: &str) {
     let _ = std::fs::write(option_path(6, name, "disable_ipv6"), "1");
+}
+
+/// Has the pod remember its gateway while a TAP is without a carrier: until the next daemon has opened it. The kernel would
+/// forget it then (`neigh_carrier_down`; the options are of Linux 5.16), and ask for it when the pod next sends. Where that
+/// cannot be said, a restart of the daemon costs the pod up to two seconds.
+fn keep_neighbours(name: &str) {
+    for (family, option) in [(4, "arp_evict_nocarrier"), (6, "ndisc_evict_nocarrier")] {
+        if let Err(error) = set_option(option_path(family, name, option), "0") {
+            tracing::debug!(interface = name, option, %error, "the pod forgets its gateway with the carrier");
+        }
+    }
 }
 
 /// IPv6 on, no autoconfiguration, and no waiting for duplicate address detection: the addresses are unique by
