@@ -182,6 +182,16 @@ impl Daemon {
         );
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.ended().is_some()
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         self.child.end(Signal::SIGKILL, Duration::from_secs(10)).expect("SIGKILL ends everything");

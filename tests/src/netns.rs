@@ -39,7 +39,7 @@ impl Netns {
     }
 
     /// The same namespace once more. It goes with the first value only.
-    pub(crate) fn borrowed(&self) -> Self {
+    pub fn borrowed(&self) -> Self {
         Netns { name: self.name.clone(), borrowed: true }
     }
 

@@ -127,7 +127,7 @@ impl Pod {
     }
 
     /// The daemon's own namespace, which has its leg already.
-    pub(crate) fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
+    pub fn own_host(netns: &Netns, addresses: [IpAddr; 2]) -> Self {
         Self::host_called(HOST_LEG, netns, addresses)
     }
 

@@ -79,6 +79,14 @@ impl Takeover {
 
     /// Once the device is open and the leg carries frames: moves addresses and routes to the leg, in one go.
     pub fn take(&mut self, nic: &Nic) -> Result<(), TakeoverError> {
+        self.hand_over(nic)?;
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.say_up();
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, nic: &Nic) -> Result<(), TakeoverError> {
         let taken = self
             .records
             .read(nic.interface.as_str())?
@@ -96,9 +104,6 @@ impl Takeover {
             tracing::warn!(interface = %nic.interface, %error, "the kernel hears what comes by the NIC twice");
         }
         config.move_over(&mut socket, taken.index, former.map(|link| link.index), leg.index)?;
-        if let Some(watchdog) = &mut self.watchdog {
-            watchdog.say_up();
-        }
         tracing::info!(nic = %nic.interface, leg = %nic.leg, what = %config, "taken from the kernel");
         Ok(())
     }

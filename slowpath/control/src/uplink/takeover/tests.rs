@@ -4,6 +4,7 @@ use super::*;
 use crate::uplink::kernel::Socket;
 use nix::sched::{CloneFlags, unshare};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn run(line: &str) -> String {
@@ -208,6 +209,70 @@ fn the_kernel_hears_nothing_by_a_nic_that_is_taken_and_all_once_it_is_back() {
     let heard_again = ping();
     run(&format!("ip netns del {far}"));
     assert_eq!((heard_at_first, heard_when_hushed, heard_again), (true, false, true));
+}
+
+/// A daemon that has moved everything and gets no further, and the watchdog that it has started: both are this test's own program,
+/// started again with these variables.
+const HANGING: &str = "MILLRACE_TEST_HANGING_STATE";
+const WATCHED: &str = "MILLRACE_TEST_WATCHED_STATE";
+const TOKEN: &str = "MILLRACE_TEST_WATCHED_TOKEN";
+
+#[test]
+fn a_daemon_that_hangs_after_it_has_moved_everything_is_ended_and_the_nic_is_as_it_was() {
+    if let Some(state) = std::env::var_os(WATCHED) {
+        let token = std::env::var(TOKEN).unwrap();
+        return watchdog::watch_for(Path::new(&state), &token, Duration::from_secs(2)).unwrap();
+    }
+    if let Some(state) = std::env::var_os(HANGING) {
+        return hang(Path::new(&state));
+    }
+    let Some(host) = Host::new() else { return };
+    let before = config("eth1");
+    let began = Instant::now();
+    let mut daemon = this_test().env(HANGING, host.state.path()).spawn().unwrap();
+    let mut moved = false;
+    while daemon.try_wait().unwrap().is_none() {
+        moved |= config("millrace0") == before;
+        assert!(began.elapsed() < Duration::from_secs(20), "it hangs on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(moved, "it got as far");
+    while config("eth1") != before {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:#?}", config("eth1"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while host.records() != 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the record stays");
+    }
+}
+
+/// This program, to run the test above and no other. A child is in the namespace of the thread that starts it.
+fn this_test() -> Command {
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([name.as_str(), "--exact", "--test-threads=1"]).stdout(std::process::Stdio::null());
+    command
+}
+
+fn hang(state: &Path) {
+    let nic = Nic {
+        interface: "eth1".parse().unwrap(),
+        leg: "millrace0".parse().unwrap(),
+        mac: MacAddr([2, 0, 0, 0, 0, 0x11]),
+    };
+    let script = state.join("watchdog");
+    let arguments: Vec<_> = this_test().get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (program, rest) = (std::env::current_exe().unwrap(), arguments.join(" "));
+    let text =
+        format!("#!/bin/sh\nexec env {WATCHED}=\"$2\" {TOKEN}=\"$3\" '{}' {rest}\n", program.display());
+    std::fs::write(&script, text).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let mut takeover = Takeover::new(state);
+    takeover.guard_with(script.into());
+    takeover.prepare(&nic, "net_af_packet0,iface=eth1").unwrap();
+    takeover.hand_over(&nic).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
 }
 
 #[test]

@@ -77,12 +77,17 @@ impl Drop for Watchdog {
 /// The watchdog's side: runs until the process at the other end of the standard input has ended, and then until what it had
 /// taken is given back. Only one thread may be running.
 pub fn watch(records: &Path, token: &str) -> Result<(), TakeoverError> {
+    watch_for(records, token, COME_UP)
+}
+
+/// The same, with a daemon that may take so long to come up.
+pub(super) fn watch_for(records: &Path, token: &str, patience: Duration) -> Result<(), TakeoverError> {
     // Whoever ends the daemon with all that belongs to it asks this process to end, too.
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE]);
     let _ = signals.thread_block();
     let daemon = getppid();
-    if !comes_up() {
+    if !comes_up(patience) {
         tracing::error!("the daemon has taken a NIC and does not come up: it is ended");
         end(daemon);
     }
@@ -109,10 +114,10 @@ pub fn watch(records: &Path, token: &str) -> Result<(), TakeoverError> {
 }
 
 /// Waits until the daemon says that it is up, or has ended. False if it does neither in time.
-fn comes_up() -> bool {
+fn comes_up(patience: Duration) -> bool {
     let stdin = std::io::stdin();
     let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(COME_UP).unwrap_or(PollTimeout::MAX);
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
     !matches!(poll(&mut fds, timeout), Ok(0))
 }
 
