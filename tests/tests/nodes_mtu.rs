@@ -5,11 +5,10 @@ use millrace_tests::{
     Capture, Echo, Fabric, Family, Kind, Plan, Pod, Role, ServiceSpec, assert_mtu, datagram, exchange,
     expose, ping,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 
 const PORT: u16 = 7007;
-const TWO: [Role; 2] = [Role::Millrace; 2];
 
 /// The MTU that a place knows of a way.
 fn known_mtu(from: &Pod, to: IpAddr) -> Option<u16> {
@@ -27,6 +26,27 @@ fn narrow(fabric: &Fabric, mtu: &str) {
     let [v4, v6] = fabric.world().addresses().map(|address| address.to_string());
     fabric.netns().must(&["ip", "route", "add", &v4, "dev", "w", "mtu", "lock", mtu]);
     fabric.netns().must(&["ip", "-6", "route", "add", &v6, "dev", "w", "mtu", "lock", mtu]);
+}
+
+/// Two nodes with a pod on each, of a configuration that is changed.
+fn two(change: impl Fn(&mut Value)) -> Fabric {
+    let mut fabric = Fabric::start_with(&Plan::bridge(&[Role::Millrace; 2]), |_, config| change(config));
+    for node in 0..2 {
+        fabric.add_pod(node, Kind::Tap);
+    }
+    fabric
+}
+
+/// Servers in all pods and in the world.
+fn servers(fabric: &Fabric) -> Vec<Echo> {
+    fabric.pods().iter().chain([fabric.world()]).map(|place| Echo::start(place, PORT)).collect()
+}
+
+/// A service whose endpoint is the second node's pod.
+fn serve_far(fabric: &Fabric, change: impl FnOnce(&mut Value)) -> ServiceSpec {
+    let spec = ServiceSpec::numbered("far", 10, 80, PORT);
+    fabric.serve_with(&spec, &[1], change);
+    spec
 }
 
 #[test]
@@ -47,18 +67,14 @@ fn the_mtu_of_pods_follows_from_the_uplink_and_the_mode() {
 
 #[test]
 fn the_way_through_a_tunnel_is_found_by_pods_that_think_it_wider() {
-    let mut fabric = Fabric::start_with(&Plan::bridge(&TWO), |_, config| {
+    let fabric = two(|config| {
         config["routing"] = json!({"mode": "vxlan"});
         config["mtu"] = json!(1500);
     });
-    for node in 0..2 {
-        fabric.add_pod(node, Kind::Tap);
-    }
     let (a, b) = (fabric.pod(0), fabric.pod(1));
     assert_eq!(interface_mtu(a), 1500);
-    let _servers: Vec<_> = fabric.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
-    let spec = ServiceSpec::numbered("far", 10, 80, PORT);
-    fabric.serve_with(&spec, &[1], |_| ());
+    let _servers = servers(&fabric);
+    let spec = serve_far(&fabric, |_| ());
     for family in Family::BOTH {
         assert_mtu(a, b.address(family), 1450);
         assert_eq!(known_mtu(a, b.address(family)), Some(1450));
@@ -82,15 +98,11 @@ fn the_way_through_a_tunnel_is_found_by_pods_that_think_it_wider() {
 
 #[test]
 fn a_narrow_router_is_found_by_pods_and_by_the_world() {
-    let mut fabric = Fabric::start(&Plan::bridge(&TWO));
-    for node in 0..2 {
-        fabric.add_pod(node, Kind::Tap);
-    }
+    let fabric = two(|_| ());
     let world = fabric.world();
-    let _servers: Vec<_> = fabric.pods().iter().chain([world]).map(|pod| Echo::start(pod, PORT)).collect();
-    let spec = ServiceSpec::numbered("far", 10, 80, PORT);
+    let _servers = servers(&fabric);
     // The endpoint is on the other node than the one that the world speaks to.
-    fabric.serve_with(&spec, &[1], |service| expose(service, "NodePort", 30_080));
+    serve_far(&fabric, |service| expose(service, "NodePort", 30_080));
     narrow(&fabric, "1300");
     for family in Family::BOTH {
         let to = world.address(family);
@@ -113,14 +125,10 @@ fn a_narrow_router_is_found_by_pods_and_by_the_world() {
 
 #[test]
 fn fragments_of_the_world_find_their_pod_in_any_order() {
-    let mut fabric = Fabric::start(&Plan::bridge(&TWO));
-    for node in 0..2 {
-        fabric.add_pod(node, Kind::Tap);
-    }
+    let fabric = two(|_| ());
     let world = fabric.world();
-    let _servers: Vec<_> = fabric.pods().iter().chain([world]).map(|pod| Echo::start(pod, PORT)).collect();
-    let spec = ServiceSpec::numbered("far", 10, 80, PORT);
-    fabric.serve_with(&spec, &[1], |service| expose(service, "NodePort", 30_080));
+    let _servers = servers(&fabric);
+    serve_far(&fabric, |service| expose(service, "NodePort", 30_080));
     world.netns().must(&["sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1"]);
     for family in Family::BOTH {
         for node in 0..2 {
@@ -144,13 +152,10 @@ fn fragments_of_the_world_find_their_pod_in_any_order() {
 #[test]
 fn mss_is_clamped_where_configured_and_not_otherwise() {
     for clamp in [true, false] {
-        let mut fabric = Fabric::start_with(&Plan::bridge(&TWO), |_, config| {
+        let fabric = two(|config| {
             config["routing"] = json!({"mode": "vxlan", "clampMss": clamp});
             config["mtu"] = json!(1500);
         });
-        for node in 0..2 {
-            fabric.add_pod(node, Kind::Tap);
-        }
         let (a, b) = (fabric.pod(0), fabric.pod(1));
         let _server = Echo::start(b, PORT);
         for (family, clamped, whole) in [(Family::V4, 1410, 1460), (Family::V6, 1390, 1440)] {
