@@ -352,6 +352,7 @@ fn an_uplink_is_shared_with_the_host_unless_its_device_is_named() {
         config("uplinks: [{interface: eth0}, {interface: eth1, kind: dpdk, dpdk: {devargs: net_tap0}}]")
             .uplinks;
     assert_eq!(uplinks.iter().map(crate::Uplink::takes_nic).collect::<Vec<_>>(), [false, true]);
+    assert!(uplinks.iter().all(|uplink| uplink.queues.is_none()), "as many as there are");
     let port = uplinks[0].port().unwrap();
     assert_eq!((port.name.as_str(), port.role(), port.spoof_check), ("eth0", PortRole::Uplink, false));
     for (wrong, named) in [

@@ -14,8 +14,8 @@ pub struct Uplink {
     pub interface: InterfaceName,
     /// AF_XDP, which shares it with the kernel, or DPDK, which takes it.
     pub attachment: Attachment,
-    /// How many queue pairs it has.
-    pub queues: QueueCount,
+    /// How many queue pairs it has; if that is not said, with AF_XDP as many as its NIC receives on, with DPDK one.
+    pub queues: Option<QueueCount>,
 }
 
 impl Uplink {
@@ -30,7 +30,7 @@ impl Uplink {
             role: Some(PortRole::Uplink),
             mtu: None,
             spoof_check: false,
-            queues: self.queues,
+            queues: self.queues.unwrap_or_default(),
         })
     }
 
@@ -47,8 +47,7 @@ struct RawUplink {
     interface: InterfaceName,
     #[serde(default = "af_xdp")]
     kind: PortKind,
-    #[serde(default)]
-    queues: QueueCount,
+    queues: Option<QueueCount>,
     af_xdp: Option<RawAfXdp>,
     dpdk: Option<RawDpdk>,
 }

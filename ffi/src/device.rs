@@ -29,10 +29,17 @@ pub trait Device: Send {
     /// not changes nothing; after a failure the same changes can be made again.
     ///
     /// # Errors
-    /// [`XdpError::Claim`] names the first claim that could not be made or released; the changes before it are made.
+    /// [`XdpError::Claim`] names the first claim that could not be made or released; the changes before it are made. A claim
+    /// for which there is no room is no error, but [`unclaimed`](Device::unclaimed).
     fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
         let _ = changes;
         Ok(())
+    }
+
+    /// What it should take by [`steer`](Device::steer) and has no room for, if there is anything, for people. It is tried
+    /// again when there is room.
+    fn unclaimed(&self) -> Option<String> {
+        None
     }
 
     /// The MAC address of a NIC, or of the interface of an AF_XDP port.

@@ -10,7 +10,7 @@ mod pods;
 mod rules;
 
 use ipnet::IpNet;
-use millrace_fastpath::port::{Claim, PortCounters};
+use millrace_fastpath::port::{Claim, ClaimChanges, PortCounters};
 use millrace_ffi::device::Opened;
 use millrace_ffi::xdp::{self, Arena, ArenaConfig, ClaimError, Steering, Take, XdpConfig, XdpError};
 use packet::{Body, Fragment, Packet, TCP, UDP, address, port, protocol};
@@ -26,7 +26,7 @@ use std::time::Duration;
 /// An open uplink, and all that has to live as long.
 struct Uplink {
     steering: Arc<Steering>,
-    _opened: Opened,
+    opened: Opened,
     _namespaces: [Namespace; 2],
 }
 
@@ -38,7 +38,7 @@ fn uplink(take: Take) -> Uplink {
     let config = XdpConfig { take, ..XdpConfig::pod("nic") };
     let counters = Arc::new(PortCounters::default());
     let (opened, steering) = node.within(|| xdp::open_steered(&config, &arena, &counters).unwrap());
-    Uplink { steering, _opened: opened, _namespaces: [node, peer] }
+    Uplink { steering, opened, _namespaces: [node, peer] }
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
@@ -99,6 +99,29 @@ fn the_program_takes_what_the_reference_takes() {
     let [left, taken] = *taken.borrow();
     println!("{taken} packets taken, {left} left");
     assert!(taken > 2_000 && left > 2_000);
+}
+
+#[test]
+fn a_map_that_is_full_leaves_out_what_it_has_no_room_for_until_there_is_room() {
+    let _alone = alone();
+    let Uplink { steering, opened, .. } = &uplink(Take::ByMaps);
+    let host = |number: u16| Claim::Host(Ipv4Addr::new(10, 9, (number >> 8) as u8, number as u8).into());
+    let steer = |released: Vec<Claim>, claimed: Vec<Claim>| {
+        opened.device.steer(&ClaimChanges { released, claimed }).unwrap();
+    };
+    steer(Vec::new(), (0..4_096).map(host).collect());
+    assert_eq!(opened.device.unclaimed(), None);
+    let range = Claim::Destination("10.1.0.0/24".parse().unwrap());
+    steer(Vec::new(), vec![host(5_000), range, host(5_001)]);
+    assert!(steering.takes(&tcp_to("10.1.0.7", 80).frame()).unwrap(), "another map has room");
+    let told = opened.device.unclaimed().unwrap();
+    assert!(told.contains("4096 entries") && told.contains("2 in all"), "{told}");
+    steer(vec![host(1), host(2), host(3)], Vec::new());
+    assert_eq!(opened.device.unclaimed(), None);
+    steer(Vec::new(), vec![host(6_000)]);
+    assert_eq!(opened.device.unclaimed(), None);
+    steer(Vec::new(), vec![host(6_001)]);
+    assert!(opened.device.unclaimed().is_some());
 }
 
 #[test]

@@ -66,6 +66,13 @@ fn switch_off(interface: &str, lower: &str, probe: &Probe) -> bool {
     true
 }
 
+/// The interfaces that one stands on directly.
+pub(super) fn members(interface: &str) -> Vec<String> {
+    let mut members = Vec::new();
+    find(interface, 1, &mut members);
+    members
+}
+
 /// Collects what is below an interface, as sysfs shows it.
 fn find(interface: &str, deepest: u32, into: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(format!("/sys/class/net/{interface}")) else { return };

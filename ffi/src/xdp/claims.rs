@@ -59,6 +59,27 @@ unsafe impl Pod for ServiceKey {}
 // SAFETY: eight bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Own {}
 
+/// The maps of claims.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum ClaimMap {
+    Destinations,
+    Sources,
+    Services,
+    Addresses,
+}
+
+impl ClaimMap {
+    /// The map that a claim needs an entry of.
+    pub(super) const fn of(claim: Claim) -> ClaimMap {
+        match claim {
+            Claim::Destination(_) | Claim::Returned(_) => ClaimMap::Destinations,
+            Claim::Source(_) => ClaimMap::Sources,
+            Claim::Frontend { .. } | Claim::Tunnel { .. } => ClaimMap::Services,
+            Claim::Host(_) | Claim::SourcePorts { .. } => ClaimMap::Addresses,
+        }
+    }
+}
+
 impl Own {
     /// No port is from 1 to 0.
     const NOTHING: Own = Own { first: 1, last: 0, is_host: 0 };

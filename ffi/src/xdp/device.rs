@@ -2,16 +2,17 @@
 
 use super::below::Unmerged;
 use super::config::XdpMode;
-use super::error::{ClaimError, XdpError};
+use super::error::XdpError;
 use super::handle::SharedSocket;
 use super::parts::Reach;
 use super::program::Steering;
 use super::socket::takes_long_frames;
+use super::waiting::Waiting;
 use crate::device::{Device, Link};
 use crate::interface::Probe;
-use millrace_fastpath::port::{ClaimChanges, PortCounters};
+use millrace_fastpath::port::{Claim, ClaimChanges, PortCounters};
 use millrace_fastpath::wire::ethernet::MacAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An AF_XDP port without its queues. When it is dropped, the interface is the kernel's again.
 pub(super) struct XdpDevice {
@@ -23,11 +24,18 @@ pub(super) struct XdpDevice {
     pub(super) probe: Probe,
     /// Chunks that a frame may take: on all queues, and by the program.
     pub(super) reach: Reach,
+    /// What there is no room for.
+    pub(super) waiting: Mutex<Waiting>,
     /// As long as the port is open.
     pub(super) _unmerged: Option<Unmerged>,
 }
 
 impl XdpDevice {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A panic leaves claims in it that are made or wait: none is lost.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count_losses(&self) {
         for socket in &self.sockets {
             socket.count_losses(&self.counters);
@@ -54,22 +62,14 @@ impl Device for XdpDevice {
         }
     }
 
-    /// What is new is claimed before anything is released, so that a packet that one claim gives up to another comes all the
-    /// time; only what that does not allow comes last.
     fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
-        let mut last = Vec::new();
-        for claim in &changes.claimed {
-            match self.steering.claim(claim) {
-                Err(XdpError::Claim {
-                    reason: ClaimError::Contradicts(_) | ClaimError::Full { .. }, ..
-                }) => {
-                    last.push(claim);
-                }
-                outcome => outcome?,
-            }
-        }
-        changes.released.iter().try_for_each(|claim| self.steering.release(claim))?;
-        last.into_iter().try_for_each(|claim| self.steering.claim(claim))
+        let (claim, release) =
+            (|claim: &Claim| self.steering.claim(claim), |claim: &Claim| self.steering.release(claim));
+        self.waiting().make(changes, claim, release)
+    }
+
+    fn unclaimed(&self) -> Option<String> {
+        self.waiting().told()
     }
 
     fn mac(&self) -> Option<MacAddr> {

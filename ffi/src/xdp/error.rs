@@ -30,7 +30,7 @@ pub enum XdpError {
     /// An uplink that does not receive on all queues of its NIC would miss packets that it claims, and one that wants more
     /// than there are cannot have them.
     #[error(
-        "af-xdp {interface}: it receives on {has} queues, {queues} are configured: set `queues: {has}`, or give the NIC as \
+        "af-xdp {interface}: it receives on {has} queues, {queues} are configured: leave `queues` out, or give the NIC as \
          many (`ethtool -L {interface} combined {queues}`)"
     )]
     UplinkQueues {

@@ -26,11 +26,12 @@ mod queue;
 mod ring;
 mod single;
 mod socket;
+mod waiting;
 
 pub use arena::{Arena, ArenaConfig, ArenaError};
 pub use config::{CopyMode, Take, XdpConfig, XdpMode};
 pub use error::{ClaimError, Step, XdpError};
 pub use memory::Pages;
-pub use open::{open, open_steered};
+pub use open::{open, open_steered, receive_queues};
 pub use program::Steering;
 pub(crate) use single::Single;

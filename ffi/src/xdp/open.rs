@@ -1,7 +1,7 @@
 //! Opening an AF_XDP port.
 
 use super::arena::Arena;
-use super::below::Unmerged;
+use super::below::{Unmerged, members};
 use super::config::{CopyMode, Take, XdpConfig, XdpMode};
 use super::device::XdpDevice;
 use super::error::{StepError, XdpError};
@@ -16,7 +16,7 @@ use crate::interface::{self, Probe};
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
 use millrace_fastpath::port::{PortCounters, PortQueue};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Drivers of interfaces that bundle others.
 const BUNDLES: [&str; 2] = ["bonding", "team"];
@@ -86,8 +86,30 @@ pub fn open_steered(
     let interface = config.interface.clone();
     let counters = counters.clone();
     let steered = steering.clone();
-    let device = XdpDevice { interface, mode, steering: steered, sockets, counters, probe, reach, _unmerged };
+    let device = XdpDevice {
+        interface,
+        mode,
+        steering: steered,
+        sockets,
+        counters,
+        probe,
+        reach,
+        waiting: Mutex::default(),
+        _unmerged,
+    };
     Ok((Opened { device: Box::new(device), queues }, steering))
+}
+
+/// On how many queues the interface `name` of the calling thread's network namespace receives: a bond as many as that of its
+/// members which has most. None when its driver does not say.
+pub fn receive_queues(name: &str) -> Option<u32> {
+    let probe = Probe::here().ok()?;
+    match probe.driver(name) {
+        Some(driver) if BUNDLES.contains(&driver.as_str()) => {
+            members(name).iter().filter_map(|member| probe.receive_queues(member)).max()
+        }
+        _ => probe.receive_queues(name),
+    }
 }
 
 /// What was found of an interface.

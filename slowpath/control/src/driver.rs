@@ -13,6 +13,13 @@ pub type Refusal = Box<dyn Error + Send + Sync>;
 pub trait Driver<F>: Send {
     /// Opens a port: its device, and `request.config.queues` queues. Nothing is left of it on failure.
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<Opened<F>, Refusal>;
+
+    /// On how many queues a NIC receives now, from all of which an AF_XDP port is to take packets; `None` when its driver does
+    /// not say.
+    fn receive_queues(&self, nic: &InterfaceName) -> Option<u32> {
+        let _ = nic;
+        None
+    }
 }
 
 /// What a driver is to open.
@@ -77,6 +84,12 @@ pub trait Device: Send {
     fn steer(&self, changes: &ClaimChanges) -> Result<(), Refusal> {
         let _ = changes;
         Ok(())
+    }
+
+    /// What it should take by [`steer`](Device::steer) and has no room for, if there is anything: it is tried again when there
+    /// is.
+    fn unclaimed(&self) -> Option<String> {
+        None
     }
 
     /// The MAC address of the NIC or interface behind an uplink.

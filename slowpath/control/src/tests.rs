@@ -3,6 +3,7 @@
 mod attachments;
 mod bench;
 mod host_leg;
+mod nic_queues;
 mod objects;
 mod packets;
 mod ports;

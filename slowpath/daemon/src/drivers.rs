@@ -1,7 +1,7 @@
 //! Opens ports: the control thread's view of the drivers.
 
 use crate::memory::PacketMemory;
-use millrace_config::{Attachment, Netns, VhostMode, XdpMode as Mode};
+use millrace_config::{Attachment, InterfaceName, Netns, VhostMode, XdpMode as Mode};
 use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
 use millrace_fastpath::port::ClaimChanges;
 use millrace_fastpath::sync::Domain;
@@ -76,6 +76,10 @@ impl Driver<Mbuf> for Drivers {
         };
         Ok(Opened { device: Box::new(Opener(opened.device)), queues: opened.queues })
     }
+
+    fn receive_queues(&self, nic: &InterfaceName) -> Option<u32> {
+        xdp::receive_queues(nic.as_str())
+    }
 }
 
 /// Chunks that each queue of a new AF_XDP port keeps ready in the kernel. With 1,024 a TCP sender hardly loses anything,
@@ -130,6 +134,10 @@ impl Device for Opener {
 
     fn steer(&self, changes: &ClaimChanges) -> Result<(), Refusal> {
         Ok(self.0.steer(changes)?)
+    }
+
+    fn unclaimed(&self) -> Option<String> {
+        self.0.unclaimed()
     }
 
     fn mac(&self) -> Option<MacAddr> {

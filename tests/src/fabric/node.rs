@@ -85,7 +85,7 @@ impl Node {
             .collect();
         let mut daemon = Daemon::spawn_at(seat, |config| {
             config["cluster"]["podCIDRs"] = json!(ranges);
-            config["uplinks"] = json!([{"interface": NIC, "queues": plan.queues}]);
+            config["uplinks"] = json!([{"interface": NIC}]);
             // What a daemon needs, as many share two cores.
             config["memory"] = json!({"mebibytes": 192});
             config["cni"] = json!({"vhostUserDirectory": vhost_user});

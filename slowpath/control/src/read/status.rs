@@ -94,7 +94,7 @@ impl<F: Frame> Control<F> {
             errors: objects
                 .chain(ports)
                 .chain(self.host_leg.errors())
-                .chain(self.uplinks.errors())
+                .chain(self.uplinks.errors(&self.ports))
                 .chain(self.attachment_errors())
                 .chain(self.way_errors())
                 .collect(),
@@ -102,7 +102,7 @@ impl<F: Frame> Control<F> {
     }
 
     fn error_count(&self) -> usize {
-        let ports = self.pending.len() + self.uplinks.error_count();
+        let ports = self.pending.len() + self.uplinks.errors(&self.ports).count();
         let ours = ports + self.host_leg.error_count() + self.attachment_errors().count();
         let ours = ours + self.way_errors().count();
         self.object_errors.len() + self.health_errors.len() + ours

@@ -55,6 +55,10 @@ pub(super) struct Outside {
     pub(super) most_mtu: Mutex<Option<u16>>,
     /// Whether steering fails.
     pub(super) steering_fails: AtomicUsize,
+    /// On how many queues each NIC receives, if its driver says so.
+    pub(super) receive_queues: Mutex<Option<u32>>,
+    /// What shared uplinks have no room for.
+    pub(super) unclaimed: Mutex<Option<String>>,
 }
 
 impl Outside {
@@ -127,9 +131,17 @@ impl Driver<BufferFrame> for MemoryDriver {
             queues: (0..request.config.queues.get()).map(queue).collect(),
         })
     }
+
+    fn receive_queues(&self, _: &millrace_config::InterfaceName) -> Option<u32> {
+        *self.0.receive_queues.lock().unwrap()
+    }
 }
 
 impl Device for MemoryDevice {
+    fn unclaimed(&self) -> Option<String> {
+        self.outside.unclaimed.lock().unwrap().clone()
+    }
+
     fn link(&self) -> Link {
         Link::Up
     }

@@ -13,13 +13,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const CONFIG: &str = "
+pub(super) const CONFIG: &str = "
 uplinks: [{interface: eth0}]
 cluster: {serviceCIDRs: [10.96.0.0/16]}
 hostLeg: none
 ";
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let config: Config = millrace_config::parse(Path::new("test"), CONFIG).unwrap();
     let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
     node.control.set_synced();
@@ -31,12 +31,12 @@ fn eth0() -> InterfaceName {
     "eth0".parse().unwrap()
 }
 
-fn port() -> PortName {
+pub(super) fn port() -> PortName {
     "eth0".parse().unwrap()
 }
 
 /// `eth0` under this number, with a default route.
-fn view(index: u32) -> View {
+pub(super) fn view(index: u32) -> View {
     let interface = Interface {
         index,
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
@@ -45,24 +45,24 @@ fn view(index: u32) -> View {
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
     };
     let hop = Hop { interface: eth0(), gateway: Some("192.0.2.254".parse().unwrap()) };
-    let route = Route { to: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: vec![hop] };
+    let route = Route { to: "0.0.0.0/0".parse().unwrap(), metric: 0, hops: vec![hop], refuses: None };
     View { interfaces: [(eth0(), interface)].into(), routes: vec![route], neighbours: [].into() }
 }
 
-fn id(node: &Node) -> Option<PortId> {
+pub(super) fn id(node: &Node) -> Option<PortId> {
     node.control.ports.get(&port()).map(|port| port.id)
 }
 
-fn told(node: &mut Node, view: View) {
+pub(super) fn told(node: &mut Node, view: View) {
     node.control.set_kernel_view(view);
     node.control.publish();
 }
 
-fn errors(node: &Node) -> Vec<String> {
+pub(super) fn errors(node: &Node) -> Vec<String> {
     node.control.object_errors().errors.into_iter().map(|error| error.reason).collect()
 }
 
-fn claims(node: &Node) -> Vec<String> {
+pub(super) fn claims(node: &Node) -> Vec<String> {
     let claims = node.outside.claims.lock().unwrap();
     claims.values().next().into_iter().flatten().cloned().collect()
 }
@@ -150,6 +150,49 @@ fn an_uplink_that_cannot_be_steered_is_closed_and_tried_again() {
     node.outside.steering_fails.store(0, Ordering::SeqCst);
     node.control.tend_uplinks(Instant::now() + Duration::from_secs(60));
     assert!(claims(&node).iter().any(|claim| claim.contains("10.244.1.0/24")), "{:?}", claims(&node));
+    node.end();
+}
+
+#[test]
+fn what_an_uplink_has_no_room_for_is_told_while_it_serves_on() {
+    let mut node = node();
+    told(&mut node, view(3));
+    let open = id(&node);
+    *node.outside.unclaimed.lock().unwrap() = Some("its map is full".to_owned());
+    node.control.publish();
+    assert_eq!(id(&node), open);
+    assert_eq!(errors(&node), ["its map is full"]);
+    assert_eq!(node.control.status().source.errors, 1);
+    *node.outside.unclaimed.lock().unwrap() = None;
+    assert!(errors(&node).is_empty());
+    node.end();
+}
+
+#[test]
+fn routes_of_the_kernels_that_refuse_are_in_the_tables() {
+    use millrace_model::underlay::Refuses;
+    let mut node = node();
+    let mut told_view = view(3);
+    for (to, how) in [
+        ("203.0.113.0/24", Refuses::Blackhole),
+        ("203.0.113.64/26", Refuses::Unreachable),
+        ("203.0.113.128/26", Refuses::Prohibit),
+        ("203.0.113.192/26", Refuses::Throw),
+    ] {
+        let to = to.parse().unwrap();
+        told_view.routes.push(Route { to, metric: 0, hops: Vec::new(), refuses: Some(how) });
+    }
+    told(&mut node, told_view);
+    for (to, kind) in [
+        ("203.0.113.1", "blackhole"),
+        ("203.0.113.65", "unreachable"),
+        ("203.0.113.129", "prohibit"),
+        ("203.0.113.193", "unreachable"),
+        ("203.0.114.1", "waiting"),
+    ] {
+        let filter = RouteFilter { to: Some(to.parse().unwrap()) };
+        assert_eq!(node.control.list_routes(&filter).routes[0].kind, kind, "{to}");
+    }
     node.end();
 }
 

@@ -2,12 +2,15 @@
 
 mod asked;
 mod chosen;
+mod claims;
+mod configured;
 pub mod kernel;
+mod neighbours;
 mod path_mtu;
 mod steering;
 pub mod takeover;
 mod tend;
 mod underlay;
 
+pub(crate) use configured::Uplinks;
 pub use steering::{ClaimInput, Steering};
-pub(crate) use tend::Uplinks;

@@ -1,155 +1,27 @@
 //! Uplinks in the control thread: opened and closed as their interfaces come and go, and the model told of what is behind
 //! them.
 
-use super::asked::{Asked, Place};
 use super::chosen::add_configured;
 use super::kernel::{Interface, View};
-use super::path_mtu::PathMtus;
-use super::steering::{ClaimInput, Steering};
 use super::takeover::Nic;
 use super::underlay::{Open, underlay};
 use crate::control::Control;
 use crate::driver::{Link, Take};
 use crate::port::{Port, PortError};
-use crate::worker::WorkerHandle;
-use ipnet::IpNet;
-use millrace_api::ObjectError;
-use millrace_config::{Config, InterfaceName, PortConfig, PortName, Uplink};
-use millrace_fastpath::pipeline::Report;
-use millrace_fastpath::port::{Frame, PortId};
+use millrace_config::{InterfaceName, PortConfig, PortName, QueueCount};
+use millrace_fastpath::port::Frame;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
-/// How soon an uplink that cannot be opened is tried again, at first and at most.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+use std::time::Instant;
 
 const NO_VOICE: &str = "without hostLeg the host has nothing to speak through once its NIC is taken";
 const NO_LEG: &str = "the host's leg is not there yet";
 
-/// The configured uplinks.
-pub(crate) struct Uplinks {
-    configured: Vec<Configured>,
-    /// What the kernel knows of them; `None` until it was heard.
-    view: Option<View>,
-    asked: Asked,
-    steering: Steering,
-    path_mtus: PathMtus,
-}
-
-/// A configured uplink and how it is.
-struct Configured {
-    port: PortConfig,
-    /// The NIC's interface.
-    interface: InterfaceName,
-    /// The interface by which the kernel speaks over it: the NIC's own, or, when the NIC is taken, the host's leg.
-    voice: Option<InterfaceName>,
-    takes_nic: bool,
-    /// The number of the interface that it is open on.
-    index: Option<u32>,
-    /// What is wrong with it.
-    problem: Option<String>,
-    due: Instant,
-    wait: Duration,
-}
-
-impl Configured {
-    fn new(uplink: &Uplink, leg: Option<&InterfaceName>, now: Instant) -> Option<Self> {
-        let voice = if uplink.takes_nic() { leg } else { Some(&uplink.interface) };
-        Some(Configured {
-            // The configuration has been checked.
-            port: uplink.port().ok()?,
-            interface: uplink.interface.clone(),
-            voice: voice.cloned(),
-            takes_nic: uplink.takes_nic(),
-            index: None,
-            problem: None,
-            due: now,
-            wait: FIRST,
-        })
-    }
-
-    fn fail(&mut self, problem: String, now: Instant) {
-        if self.problem.as_ref() != Some(&problem) {
-            tracing::warn!(uplink = %self.interface, problem, "uplink not open");
-        }
-        self.problem = Some(problem);
-        self.due = now + self.wait;
-        self.wait = (self.wait * 2).min(LONGEST);
-    }
-
-    /// Something is not there yet, which costs nothing to look at.
-    fn fail_for_now(&mut self, problem: String, now: Instant) {
-        self.fail(problem, now);
-        (self.due, self.wait) = (now, FIRST);
-    }
-
-    fn succeed(&mut self, index: u32) {
-        self.index = Some(index);
-        (self.problem, self.wait) = (None, FIRST);
-    }
-}
-
-impl Uplinks {
-    pub(crate) fn new(config: &Config) -> Self {
-        let (now, leg) = (Instant::now(), config.host_leg.interface());
-        Uplinks {
-            configured: config
-                .uplinks
-                .iter()
-                .filter_map(|uplink| Configured::new(uplink, leg, now))
-                .collect(),
-            view: None,
-            asked: Asked::default(),
-            steering: Steering::default(),
-            path_mtus: PathMtus::default(),
-        }
-    }
-
-    /// The interfaces that the kernel is to be followed for.
-    pub(crate) fn interfaces(&self) -> BTreeSet<InterfaceName> {
-        let own = self.configured.iter().map(|uplink| uplink.interface.clone());
-        own.chain(self.configured.iter().filter_map(|uplink| uplink.voice.clone())).collect()
-    }
-
-    /// Whether there are any.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.configured.is_empty()
-    }
-
-    /// What is wrong with them.
-    pub(crate) fn errors(&self) -> impl Iterator<Item = ObjectError> {
-        self.configured.iter().filter_map(|uplink| {
-            Some(ObjectError {
-                file: "configuration".to_owned(),
-                object: Some(format!("uplinks {}", uplink.interface)),
-                reason: uplink.problem.clone()?,
-                ..ObjectError::default()
-            })
-        })
-    }
-
-    /// Whether any are configured, and the MTUs of the NICs of those that the kernel knows.
-    pub(super) fn mtus(&self) -> (bool, Option<u16>) {
-        let known = |uplink: &Configured| Some(self.view.as_ref()?.interfaces.get(&uplink.interface)?.mtu);
-        (!self.is_empty(), self.configured.iter().filter_map(known).min())
-    }
-
-    /// How many are not as they should be.
-    pub(crate) fn error_count(&self) -> usize {
-        self.configured.iter().filter(|uplink| uplink.problem.is_some()).count()
-    }
-
-    /// Whether this port is an uplink's.
-    pub(crate) fn has(&self, port: &PortName) -> bool {
-        self.configured.iter().any(|uplink| uplink.port.name == *port)
-    }
-
-    /// The numbers of the interfaces that are shared with the kernel.
-    pub(crate) fn shared(&self) -> BTreeSet<u32> {
-        self.configured.iter().filter(|uplink| !uplink.takes_nic).filter_map(|uplink| uplink.index).collect()
-    }
+/// Why an uplink is not open.
+enum Obstacle {
+    /// To be tried ever more rarely.
+    Lasting(String),
+    /// Something is not there yet.
+    Soon(String),
 }
 
 impl<F: Frame> Control<F> {
@@ -192,63 +64,115 @@ impl<F: Frame> Control<F> {
 
     fn tend_uplink(&mut self, at: usize, now: Instant) {
         let uplink = &self.uplinks.configured[at];
-        let name = uplink.port.name.clone();
-        let found =
-            self.uplinks.view.as_ref().and_then(|view| view.interfaces.get(&uplink.interface)).cloned();
-        let is_open = self.ports.contains_key(&name);
+        let found = self.uplinks.found(at);
+        let is_open = self.ports.contains_key(&uplink.port.name);
         let is_other = found.as_ref().map(|interface| interface.index) != uplink.index;
-        let is_gone = is_other && !uplink.takes_nic;
         // A NIC that is taken may be gone from the kernel's sight.
-        if is_open && (is_gone || !self.follows_mtu(&name, found.as_ref())) {
-            let reason =
-                if is_gone { "its interface is gone" } else { "its MTU has outgrown what it was opened for" };
-            tracing::warn!(uplink = %uplink.interface, reason, "uplink closed");
-            if let Err(error) = self.remove_any_port(&name) {
-                return self.uplinks.configured[at].fail(error.to_string(), now);
+        if is_open && is_other && !uplink.takes_nic {
+            self.close_uplink(at, "its interface is gone", now);
+        } else if let (true, Some(interface)) = (is_open, &found) {
+            match self.follows_mtu(&uplink.port.name, interface) {
+                true => self.follow_uplink(at, interface, now),
+                false => self.close_uplink(at, "its MTU has outgrown what it was opened for", now),
             }
-            self.uplinks.configured[at].due = now;
-        } else if is_open {
-            if let Some(interface) = found {
-                self.follow_mtu(&name, interface.mtu);
-                self.follow_nic(&name, &interface);
-            }
-            return;
         }
         let uplink = &mut self.uplinks.configured[at];
-        uplink.index = None;
-        let Some(interface) = found else {
-            let problem = format!("there is no interface {}", uplink.interface);
-            return uplink.fail(problem, now);
-        };
-        if uplink.due > now {
+        if self.ports.contains_key(&uplink.port.name) {
             return;
         }
-        let mut config = uplink.port.clone();
-        config.mtu = u64::from(interface.mtu).try_into().ok();
-        let nic = match (uplink.takes_nic, &uplink.voice) {
-            (false, _) => None,
-            (true, Some(leg)) => {
-                Some(Nic { interface: uplink.interface.clone(), leg: leg.clone(), mac: interface.mac })
+        uplink.index = None;
+        match found {
+            None => {
+                let problem = format!("there is no interface {}", uplink.interface);
+                uplink.fail(problem, now);
             }
-            (true, None) => return uplink.fail(NO_VOICE.to_owned(), now),
-        };
-        if nic.is_some() && interface.addresses.is_empty() {
-            let problem = format!("interface {} has no address yet", uplink.interface);
-            return self.uplinks.configured[at].fail_for_now(problem, now);
+            Some(interface) if uplink.due <= now => self.try_uplink(at, &interface, now),
+            Some(_) => {}
         }
-        // The leg comes once it is known what it leads to; it looks at that by itself.
-        if nic.is_some() && self.leg_id().is_none() {
-            return self.uplinks.configured[at].fail_for_now(NO_LEG.to_owned(), now);
+    }
+
+    /// An open uplink is as its NIC is.
+    fn follow_uplink(&mut self, at: usize, interface: &Interface, now: Instant) {
+        let name = self.uplinks.configured[at].port.name.clone();
+        self.follow_mtu(&name, interface.mtu);
+        self.follow_nic(&name, interface);
+        let uplink = &mut self.uplinks.configured[at];
+        if uplink.due > now || uplink.takes_nic {
+            return;
         }
-        let opened = self.open_uplink(config, nic);
+        uplink.look_again(now);
+        let has = self.driver.receive_queues(&uplink.interface);
+        let open = self.ports.get(&name).map(|port| u32::from(port.config.queues.get()));
+        let differs = has.filter(|has| open.is_some_and(|open| open != *has));
+        match (differs, uplink.queues) {
+            (Some(_), None) => self.close_uplink(at, "its NIC has another number of queues", now),
+            (Some(has), Some(queues)) => {
+                let problem = format!(
+                    "it receives on {has} queues now, {} are configured: packets of pods are lost; leave `queues` out \
+                     or set it to {has}",
+                    queues.get()
+                );
+                uplink.complain(Some(problem));
+            }
+            (None, _) => uplink.complain(None),
+        }
+    }
+
+    /// Closes an uplink, to be opened anew at once.
+    pub(super) fn close_uplink(&mut self, at: usize, why: &str, now: Instant) {
+        let uplink = &mut self.uplinks.configured[at];
+        tracing::warn!(uplink = %uplink.interface, why, "uplink closed");
+        uplink.due = now;
+        let name = uplink.port.name.clone();
+        if let Err(error) = self.remove_any_port(&name) {
+            self.uplinks.configured[at].fail(error.to_string(), now);
+        }
+    }
+
+    fn try_uplink(&mut self, at: usize, interface: &Interface, now: Instant) {
+        let opened = self
+            .plan_uplink(at, interface)
+            .and_then(|(config, nic)| self.open_uplink(config, nic).map_err(Obstacle::Lasting));
         let uplink = &mut self.uplinks.configured[at];
         match opened {
             Ok(()) => {
                 uplink.succeed(interface.index);
+                uplink.look_again(now);
                 self.shape_leg();
             }
-            Err(problem) => uplink.fail(problem, now),
+            Err(Obstacle::Lasting(problem)) => uplink.fail(problem, now),
+            Err(Obstacle::Soon(problem)) => uplink.fail_for_now(problem, now),
         }
+    }
+
+    /// The port that an uplink becomes now, and the NIC that it takes.
+    fn plan_uplink(&self, at: usize, interface: &Interface) -> Result<(PortConfig, Option<Nic>), Obstacle> {
+        let uplink = &self.uplinks.configured[at];
+        let mut config = uplink.port.clone();
+        config.mtu = u64::from(interface.mtu).try_into().ok();
+        if !uplink.takes_nic {
+            config.queues = self.queues_of(&uplink.interface, uplink.queues).map_err(Obstacle::Lasting)?;
+            return Ok((config, None));
+        }
+        let Some(leg) = uplink.voice.clone() else { return Err(Obstacle::Lasting(NO_VOICE.to_owned())) };
+        if interface.addresses.is_empty() {
+            return Err(Obstacle::Soon(format!("interface {} has no address yet", uplink.interface)));
+        }
+        // The leg comes once it is known what it leads to; it looks at that by itself.
+        if self.leg_id().is_none() {
+            return Err(Obstacle::Soon(NO_LEG.to_owned()));
+        }
+        Ok((config, Some(Nic { interface: uplink.interface.clone(), leg, mac: interface.mac })))
+    }
+
+    /// How many queues the port on a NIC is to have: those that are configured, else all that the NIC receives on.
+    fn queues_of(&self, nic: &InterfaceName, wanted: Option<QueueCount>) -> Result<QueueCount, String> {
+        let has = || self.driver.receive_queues(nic);
+        let Some(has) = wanted.is_none().then(has).flatten() else { return Ok(wanted.unwrap_or_default()) };
+        u64::from(has).try_into().map_err(|_| {
+            let most = QueueCount::MOST;
+            format!("{nic} receives on {has} queues, of which {most} can be served: ethtool -L {nic} combined {most}")
+        })
     }
 
     fn open_uplink(&mut self, config: PortConfig, nic: Option<Nic>) -> Result<(), String> {
@@ -256,20 +180,20 @@ impl<F: Frame> Control<F> {
         self.add_uplink_port(config, nic).map_err(|error| error.to_string())?;
         let port = self.ports.get(&name).filter(|port| port.take == Take::Claimed);
         let claimed = match port.and_then(|port| port.device.as_ref()) {
-            Some(device) => self.uplinks.steering.claim_all(&**device),
+            Some(device) => self.claim_all(&**device),
             None => Ok(()),
         };
-        claimed.map_err(|error| {
-            if let Err(second) = self.remove_any_port(&name) {
-                tracing::error!(error = %second, "uplink not undone");
-            }
-            format!("claiming this node's packets: {error}")
-        })
+        if claimed.is_err()
+            && let Err(second) = self.remove_any_port(&name)
+        {
+            tracing::error!(error = %second, "uplink not undone");
+        }
+        claimed
     }
 
     /// Has an uplink take packets as large as its NIC does; false when it has to be opened anew for that.
-    fn follows_mtu(&self, name: &PortName, found: Option<&Interface>) -> bool {
-        let (Some(port), Some(interface)) = (self.ports.get(name), found) else { return true };
+    fn follows_mtu(&self, name: &PortName, interface: &Interface) -> bool {
+        let Some(port) = self.ports.get(name) else { return true };
         let Some(device) = port.device.as_ref().filter(|_| port.mtu != interface.mtu) else { return true };
         device.follow_mtu(interface.mtu).unwrap_or_else(|error| {
             tracing::error!(port = %name, mtu = interface.mtu, %error, "following an MTU");
@@ -325,109 +249,5 @@ impl<F: Frame> Control<F> {
         let mut underlay = underlay(view, &open);
         add_configured(&mut underlay, &self.config.routing.routes);
         self.model.set_underlay(underlay);
-    }
-
-    /// Whether there are uplinks: workers have something to tell.
-    pub(crate) fn has_uplinks(&self) -> bool {
-        !self.uplinks.is_empty()
-    }
-
-    /// Takes in what workers came upon.
-    pub(crate) fn hear_workers(&mut self) {
-        let reports: Vec<Report> = self.workers.iter_mut().flat_map(WorkerHandle::reports).collect();
-        let mut unresolved: Vec<(PortId, IpAddr)> = Vec::new();
-        for report in reports {
-            match report {
-                Report::Unresolved { port, address } => unresolved.push((port, address.to_ip())),
-                Report::TunnelMtu { remote, mtu } => {
-                    let path_mtus = &mut self.uplinks.path_mtus;
-                    path_mtus.learn(&mut self.model, remote.to_ip(), mtu, Instant::now());
-                }
-            }
-        }
-        if !unresolved.is_empty() {
-            self.report_unresolved(unresolved);
-        }
-    }
-
-    /// Packets to these addresses wait by these uplinks: for the addresses themselves, or for next hops.
-    pub fn report_unresolved(&mut self, unresolved: impl IntoIterator<Item = (PortId, IpAddr)>) {
-        let now = Instant::now();
-        let awaited = unresolved.into_iter().flat_map(|(port, address)| self.model.awaited(port, address));
-        for (port, address) in awaited.collect::<BTreeSet<_>>() {
-            if let Some(place) = self.place(port, address) {
-                self.uplinks.asked.report(place, now);
-            }
-        }
-        self.solicit_due(now);
-    }
-
-    fn place(&self, port: PortId, address: IpAddr) -> Option<Place> {
-        let of_port =
-            |uplink: &&Configured| self.ports.get(&uplink.port.name).is_some_and(|found| found.id == port);
-        let uplink = self.uplinks.configured.iter().find(of_port)?;
-        Some((uplink.voice.clone()?, address))
-    }
-
-    /// Has the kernel look for the neighbours that are to be known.
-    pub(crate) fn tend_neighbours(&mut self, now: Instant) {
-        let wanted: BTreeSet<Place> =
-            self.model.wanted_neighbours().filter_map(|(port, address)| self.place(port, address)).collect();
-        self.uplinks.asked.want(&wanted, now);
-        self.solicit_due(now);
-    }
-
-    fn solicit_due(&mut self, now: Instant) {
-        let Some(view) = &self.uplinks.view else { return };
-        let due = self.uplinks.asked.due(view, now);
-        if due.is_empty() {
-            return;
-        }
-        if let Err(error) = self.host_leg.solicit(&due) {
-            tracing::warn!(%error, neighbours = due.len(), "the kernel does not look for neighbours");
-        }
-    }
-
-    /// Has the uplinks take what is this node's by the tables that were just published.
-    pub(crate) fn steer(&mut self) {
-        if self.uplinks.is_empty() {
-            return;
-        }
-        let changes = self.uplinks.steering.update(self.claim_input());
-        let mut failed = Vec::new();
-        for uplink in self.uplinks.configured.iter().filter(|uplink| !uplink.takes_nic) {
-            let Some(device) = self.ports.get(&uplink.port.name).and_then(|port| port.device.as_ref()) else {
-                continue;
-            };
-            if let Err(error) = device.steer(&changes) {
-                tracing::error!(%error, uplink = %uplink.interface, "steering");
-                failed.push(uplink.port.name.clone());
-            }
-        }
-        // Opened anew, it claims all that it should, or is known to be wrong.
-        for name in failed {
-            if let Err(error) = self.remove_any_port(&name) {
-                tracing::error!(%error, "uplink not closed");
-            }
-        }
-    }
-
-    fn claim_input(&self) -> ClaimInput {
-        let config = &self.config;
-        let services = config.cluster.service_cidrs.iter().map(|prefix| prefix.net());
-        let local: Vec<IpNet> = self.model.node_pod_ranges().to_vec();
-        let attached = config.cni.pod_cidrs.iter().map(|prefix| prefix.net());
-        let ranges: Vec<IpNet> = local.iter().copied().chain(attached).chain(services).collect();
-        let of_uplinks = self.uplinks.view.iter().flat_map(|view| view.interfaces.values());
-        let addresses: BTreeSet<IpAddr> = of_uplinks
-            .flat_map(|interface| interface.addresses.iter().map(IpNet::addr))
-            .chain(self.model.node_addresses().iter().copied())
-            .collect();
-        ClaimInput {
-            tables: self.current.clone(),
-            remote_ranges: self.model.pod_ranges().filter(|range| !ranges.contains(range)).collect(),
-            ranges,
-            addresses: addresses.into_iter().collect(),
-        }
     }
 }
