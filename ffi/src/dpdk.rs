@@ -216,6 +216,10 @@ impl DpdkDevice {
         if !self.driver.contains("virtio") {
             receive |= sys::MILLRACE_ETH_RX_CHECKSUM;
         }
+        // It does them in software, and what it fails at it refuses for ever, as if its queue were full.
+        if self.driver.contains("net_tap") {
+            conf.txmode.offloads &= sys::MILLRACE_ETH_TX_MULTI_SEGS;
+        }
         conf.rxmode.offloads = info.rx_offload_capa & receive;
         let hashes = info.flow_type_rss_offloads & sys::MILLRACE_ETH_RSS_IP;
         if queues > 1 && hashes != 0 {

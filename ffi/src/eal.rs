@@ -204,7 +204,8 @@ fn arguments(config: &EalConfig) -> Result<Vec<String>, EalError> {
     arguments.push(format!("--lcores=0@({})", Affinity::of_this_thread().cpus().join(",")));
     match config.memory {
         Memory::Hugepages { limit_mib } => {
-            arguments.push("--in-memory".into());
+            // One descriptor for many pages: the far side of a `net_virtio_user` takes eight regions at most.
+            arguments.extend(["--in-memory".into(), "--single-file-segments".into()]);
             if limit_mib > 0 {
                 arguments.push(format!("--socket-limit={limit_mib}"));
             }
