@@ -222,6 +222,19 @@ fn with_the_local_policy_the_client_is_kept_and_nodes_without_endpoints_are_sile
         }
         // Pods of the other node are served all the same.
         assert_eq!(ask(fabric.pod(1), Protocol::Tcp, at_service(family)).unwrap().name, "a");
+        // At another node's NodePort pods are as outside as the world; at their own node's they are not.
+        let (far, near) = (fabric.pod(1), fabric.pod(2));
+        request(far, at_node(fabric, 0, family), &Protocol::ALL, "a", far.address(family));
+        for protocol in Protocol::USUAL {
+            assert_silent(near, None, protocol, at_node(fabric, 1, family));
+            for (from, node) in [(near, 0), (far, 1)] {
+                assert_eq!(ask(from, protocol, at_node(fabric, node, family)).unwrap().name, "a");
+            }
+        }
+        // So are other nodes themselves.
+        let host = &fabric.node(1).host;
+        request(host, at_node(fabric, 0, family), &Protocol::USUAL, "a", host.address(family));
+        assert_silent(&fabric.node(0).host, None, Protocol::Tcp, at_node(fabric, 1, family));
     }
     fabric.serve_with(&service(), &[1], everywhere("Local"));
     for family in Family::BOTH {

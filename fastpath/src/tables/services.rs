@@ -74,7 +74,7 @@ pub struct Frontend {
     pub service: ServiceId,
     /// Why the service answers here.
     pub kind: FrontendKind,
-    /// For connections from pods and from the node itself.
+    /// For connections from this node and its pods, and at a ClusterIP from all pods.
     pub inside: Pool,
     /// For connections from elsewhere; that of `inside` if the policies do not tell them apart.
     pub outside: Pool,
@@ -94,12 +94,14 @@ impl Frontend {
         Frontend { service, kind, inside, outside, keeps_client: false, sources: None, affinity: None }
     }
 
-    /// What a connection that begins there meets.
+    /// What a connection that begins there meets. A pod of another node that comes to this one for a NodePort is outside: its
+    /// own node knew the cluster's endpoints, had it asked there (`test/e2e/network/service.go`, "should fallback to local
+    /// terminating endpoints").
     #[inline]
     pub fn pool(&self, origin: Origin) -> &Pool {
-        match origin {
-            Origin::Pod | Origin::RemotePod | Origin::Node => &self.inside,
-            Origin::Outside => &self.outside,
+        match (origin, self.kind) {
+            (Origin::Pod | Origin::Node, _) | (Origin::RemotePod, FrontendKind::ClusterIp) => &self.inside,
+            (Origin::RemotePod | Origin::Outside, _) => &self.outside,
         }
     }
 
@@ -110,8 +112,8 @@ impl Frontend {
     pub fn masquerades(&self, origin: Origin) -> bool {
         match (origin, self.kind) {
             (Origin::Pod, _) | (Origin::RemotePod, FrontendKind::ClusterIp) => false,
-            (Origin::Outside, kind) => kind == FrontendKind::ClusterIp || !self.keeps_client,
-            (Origin::RemotePod | Origin::Node, _) => true,
+            (Origin::Node, _) | (Origin::Outside, FrontendKind::ClusterIp) => true,
+            (Origin::RemotePod | Origin::Outside, _) => !self.keeps_client,
         }
     }
 }

@@ -68,12 +68,12 @@ pub(crate) fn expected(world: &World, packet: &Packet) -> Expected {
         return certain(Outcome::Silence(DropReason::SourceRange));
     }
     let endpoints = endpoints(world, service, port, packet.destination.is_ipv4());
-    let inside =
-        matches!(packet.arrival, Arrival::Pod(_) | Arrival::Host) || is_in_pod_range(world, packet.source);
+    let inside = matches!(packet.arrival, Arrival::Pod(_) | Arrival::Host);
     let policy = match (kind, inside) {
         // "ClusterIP uses the cluster set; with `internalTrafficPolicy: Local` the local set."
         (Kind::ClusterIp, _) => service.internal_policy,
-        // "… and the *cluster set* for traffic from pods and from the node itself."
+        // "… and the *cluster set* for traffic from pods and from the node itself": from this node's pods. Upstream's tests
+        // want those of other nodes treated as coming from outside.
         (_, true) => TrafficPolicy::Cluster,
         // "with `externalTrafficPolicy: Local` the local set for traffic from outside".
         (_, false) => service.external_policy,
@@ -302,7 +302,7 @@ fn is_masqueraded(world: &World, packet: &Packet, service: &Service, kind: Kind,
     match packet.arrival {
         // "kept for pod → ClusterIP". A pod of this node gets its replies back by this node in any case.
         Arrival::Pod(_) => false,
-        Arrival::Uplink if is_remote_pod => kind != Kind::ClusterIp,
+        Arrival::Uplink if is_remote_pod && kind == Kind::ClusterIp => false,
         Arrival::Host => true,
         // "source outside the pod range → ClusterIP"; "outside → NodePort/LB/external IP with policy Cluster"; "With
         // `externalTrafficPolicy: Local` the client's address is kept."
