@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// What this node does as a service proxy.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Services {
     /// Which of the node's addresses answer at NodePorts. Empty: its primary addresses, one a family.
@@ -22,6 +22,21 @@ pub struct Services {
     pub affinity_clients: ClientCount,
     /// Where `/healthz` and `/livez` are served as kube-proxy does it.
     pub health_address: HealthAddress,
+    /// Where `/proxyMode` and `/metrics` are served as kube-proxy does it.
+    pub status_address: HealthAddress,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services {
+            node_port_addresses: Vec::new(),
+            masquerade_ports: PortRange::default(),
+            reset_vanished_endpoints: false,
+            affinity_clients: ClientCount::default(),
+            health_address: HealthAddress::default(),
+            status_address: HealthAddress::At(SocketAddr::from(([127, 0, 0, 1], 10_249))),
+        }
+    }
 }
 
 /// A range of port numbers to masquerade with, written `first-last`, both included.

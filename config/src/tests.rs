@@ -236,6 +236,7 @@ fn services_name_their_illegal_values() {
             .services;
     assert_eq!(services.node_port_addresses.len(), 2);
     assert_eq!(services.health_address.address(), None);
+    assert_eq!(services.status_address.to_string(), "127.0.0.1:10249");
     let at = |text: &str| config(&format!("services: {{healthAddress: '{text}'}}")).services.health_address;
     assert_eq!(at("[::1]:80").address(), Some("[::1]:80".parse().unwrap()));
     assert_eq!(at("127.0.0.1:10256").to_string(), "127.0.0.1:10256");

@@ -118,7 +118,9 @@ fn serve(
             .map_err(|source| StartError::Metrics { address: config.metrics.address, source })?;
         let sources = kube_proxy::Sources { progress, checks, control: control.clone() };
         let probes = kube_proxy::spawn(&config.services, sources);
-        spawn_server(listener, metrics::router(control, readiness, probes));
+        let metrics = metrics::router(control, readiness, probes);
+        kube_proxy::spawn_status(&config.services, metrics.clone());
+        spawn_server(listener, metrics);
         tracing::info!(api = %config.api.socket.display(), metrics = %config.metrics.address, "serving");
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "ending"),

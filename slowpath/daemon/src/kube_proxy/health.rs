@@ -3,7 +3,6 @@
 //! Both say whether changes reach the workers. `/healthz` is for load balancers and also says no while this node is about
 //! to go; `/livez` is for whoever restarts what hangs (pkg/proxy/healthcheck/proxy_health.go).
 
-use super::RETRY;
 use super::answer::{json, rfc3339};
 use super::listen::{self, Guarded};
 use axum::Router;
@@ -103,24 +102,7 @@ impl Body {
 
 /// Takes the address, now or later, and serves until the runtime ends.
 pub(super) async fn serve(address: SocketAddr, progress: Progress, probes: Probes) {
-    let mut told = None;
-    let listener = loop {
-        match listen::bind(address) {
-            Ok(listener) => break listener,
-            Err(error) => {
-                let reason = error.to_string();
-                if told.as_ref() != Some(&reason) {
-                    tracing::warn!(
-                        %address,
-                        %error,
-                        "services.healthAddress cannot be taken and is tried again; is kube-proxy still running?"
-                    );
-                    told = Some(reason);
-                }
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    };
+    let listener = listen::take(address, "services.healthAddress").await;
     tracing::info!(%address, "serving kube-proxy's health");
     // It ends with the runtime only: `axum::serve` survives every error of a connection.
     let _ = axum::serve(Guarded::new(listener, CONNECTIONS), router(progress, probes)).await;

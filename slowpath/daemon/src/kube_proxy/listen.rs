@@ -1,5 +1,6 @@
 //! Addresses to serve at, open to everybody who can reach the node.
 
+use super::RETRY;
 use axum::serve::Listener;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
@@ -31,6 +32,28 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match bind_both(address.port()) {
         Err(error) if lacks_ipv6(&error) && address.is_ipv4() => adopt(std::net::TcpListener::bind(address)?),
         bound => adopt(bound?),
+    }
+}
+
+/// Takes an address, now or later; `field` of the configuration names it.
+pub(super) async fn take(address: SocketAddr, field: &str) -> TcpListener {
+    let mut told = None;
+    loop {
+        match bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => {
+                let reason = error.to_string();
+                if told.as_ref() != Some(&reason) {
+                    tracing::warn!(
+                        %address,
+                        %error,
+                        "{field} cannot be taken and is tried again; is kube-proxy still running?"
+                    );
+                    told = Some(reason);
+                }
+                sleep(RETRY).await;
+            }
+        }
     }
 }
 

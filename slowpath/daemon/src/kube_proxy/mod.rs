@@ -1,16 +1,18 @@
 //! What a cluster expects of the node's service proxy besides carrying packets: its health, over HTTP.
 //!
-//! `health` is kube-proxy's own (`:10256/healthz` and `/livez`), `checks` are the servers behind `healthCheckNodePort`,
-//! `listen` takes addresses and keeps strangers from using up the daemon's descriptors.
+//! `health` is kube-proxy's own (`:10256/healthz` and `/livez`), `status` what it tells at `:10249`, `checks` are the servers
+//! behind `healthCheckNodePort`, `listen` takes addresses and keeps strangers from using up the daemon's descriptors.
 
 mod answer;
 mod checks;
 mod health;
 mod listen;
+mod status;
 
 pub(crate) use health::{ProbeCounts, Probes};
 
 use crate::control_end::ControlEnd;
+use axum::Router;
 use checks::Checks;
 use ipnet::IpNet;
 use millrace_config::Services;
@@ -42,4 +44,11 @@ pub(crate) fn spawn(services: &Services, sources: Sources) -> Probes {
     let selected: Vec<IpNet> = services.node_port_addresses.iter().map(|prefix| prefix.net()).collect();
     tokio::spawn(Checks::new(selected, progress, control).follow(checks));
     probes
+}
+
+/// Starts the server that tells the mode, and the metrics with it.
+pub(crate) fn spawn_status(services: &Services, metrics: Router) {
+    if let Some(address) = services.status_address.address() {
+        tokio::spawn(status::serve(address, metrics));
+    }
 }

@@ -149,14 +149,31 @@ fn a_kube_proxy_that_still_runs_is_a_warning_and_its_address_is_taken_over() {
     assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
 }
 
+/// Upstream's test "should check kube-proxy urls" (`test/e2e/network/networking.go`) asks for the mode.
+#[test]
+fn mode_and_metrics_are_told_where_kube_proxy_does() {
+    if !namespaces_possible() {
+        return;
+    }
+    let place = Place::new("");
+    let mut daemon = Daemon::start(&place);
+    eventually("the mode is told", || status(&place, "127.0.0.1:10249/proxyMode") == Some(200));
+    for path in ["metrics", "healthz"] {
+        assert_eq!(status(&place, &format!("127.0.0.1:10249/{path}")), Some(200), "{path}");
+    }
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+}
+
 #[test]
 fn no_health_address_is_no_server() {
     if !namespaces_possible() {
         return;
     }
-    let place = Place::new("services: { healthAddress: none }\n");
+    let place = Place::new("services: { healthAddress: none, statusAddress: none }\n");
     let mut daemon = Daemon::start(&place);
-    assert_eq!(status(&place, "127.0.0.1:10256/healthz"), None);
+    for path in ["10256/healthz", "10249/proxyMode"] {
+        assert_eq!(status(&place, &format!("127.0.0.1:{path}")), None, "{path}");
+    }
     assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
 }
 
