@@ -50,15 +50,26 @@ fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
 
 /// The address of one host, in plain form.
 pub(super) fn address(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldError> {
-    let address: IpAddr = match text.parse() {
-        Ok(address) => address,
-        Err(_) => return Err(wrong(field, text, "an IP address")),
-    };
+    let Some(address) = parsed(text) else { return Err(wrong(field, text, "an IP address")) };
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     if mapped || address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(wrong(field, text, "the IP address of a host"));
     }
     Ok(address)
+}
+
+/// An address as the cluster has accepted it: IPv4 may have zeros before its numbers, which are decimal all the same (upstream's
+/// `ParseIPSloppy`; CVE-2021-29923).
+fn parsed(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<u8>().ok().filter(|_| digits)
+    };
+    let numbers: Vec<u8> = text.split('.').map(number).collect::<Option<_>>()?;
+    <[u8; 4]>::try_from(numbers).ok().map(IpAddr::from)
 }
 
 /// At most one address a family.
@@ -73,7 +84,11 @@ pub(super) fn one_a_family(field: &str, addresses: &[IpAddr]) -> Result<(), Fiel
 
 /// A range of addresses; spaces around it and host bits are tolerated, as upstream does it.
 pub(super) fn range(field: impl Into<String>, text: &str) -> Result<IpNet, FieldError> {
-    text.trim().parse::<IpNet>().map(|net| net.trunc()).map_err(|_| wrong(field, text, "a CIDR range"))
+    let net = text.trim().split_once('/').and_then(|(address, length)| {
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        IpNet::new(parsed(address)?, length.parse().ok().filter(|_| digits)?).ok()
+    });
+    net.map(|net| net.trunc()).ok_or_else(|| wrong(field, text, "a CIDR range"))
 }
 
 /// A port number.

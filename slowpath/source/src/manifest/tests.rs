@@ -90,6 +90,25 @@ fn a_bad_object_is_named_with_field_and_value_and_the_rest_goes_on() {
     );
 }
 
+/// As upstream's test "IPv4 Service Type ClusterIP with leading zeros should work interpreted as decimal" wants it.
+#[test]
+fn zeros_before_the_numbers_of_an_address_mean_nothing() {
+    let Object::Service(found) = one(&service(
+        "clusterIP: 10.096.0.011, loadBalancerSourceRanges: [' 010.0.0.0/8', '0.0.0.0/0', 'fd00::/8']",
+    )) else {
+        panic!("not a service")
+    };
+    assert_eq!(found.cluster_ips, ["10.96.0.11".parse::<std::net::IpAddr>().unwrap()]);
+    let ranges: Vec<String> = found.source_ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.0.0.0/8", "0.0.0.0/0", "fd00::/8"]);
+    for bad in ["10.96.0", "10.96.0.1.1", "10.96.0.0256", "10.96..1", "10.96.0.+1", "0x0a.96.0.1"] {
+        assert!(refused(&service(&format!("clusterIP: '{bad}'"))).contains(bad));
+    }
+    for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/8/8", "10.0.0/8"] {
+        assert!(refused(&service(&format!("loadBalancerSourceRanges: ['{bad}']"))).contains(bad));
+    }
+}
+
 #[test]
 fn illegal_values_are_refused() {
     assert!(refused(&service("ports: [{port: 0}]")).contains("spec.ports[0].port: `0`"));
