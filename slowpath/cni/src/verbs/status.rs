@@ -27,6 +27,10 @@ fn ready(status: &AttachmentStatus, addresses_are_delegated: bool) -> Result<(),
         return Ok(());
     }
     let left = [("IPv4", status.ipv4_left), ("IPv6", status.ipv6_left)];
+    if left.iter().all(|(_, left)| left.is_none()) {
+        let reason = "this node has no range of pod addresses yet (spec.podCIDRs of its Node object)";
+        return Err(CniError::NotReady(reason.to_owned()));
+    }
     match left.into_iter().find(|(_, left)| *left == Some(0)) {
         Some((family, _)) => {
             let reason = format!(
@@ -54,6 +58,13 @@ mod tests {
     fn a_daemon_that_serves_is_ready() {
         let status = AttachmentStatus { ready: true, ipv4_left: Some(1), ..AttachmentStatus::default() };
         assert_eq!(reason(status, false), None);
+    }
+
+    #[test]
+    fn without_any_range_nothing_can_be_added_unless_another_plugin_gives_addresses() {
+        let status = AttachmentStatus { ready: true, ..AttachmentStatus::default() };
+        assert!(reason(status.clone(), false).is_some_and(|reason| reason.contains("spec.podCIDRs")));
+        assert_eq!(reason(status, true), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::AttachError;
 use crate::control::Control;
 use millrace_api::{AttachmentRequest, PodIdentity};
-use millrace_config::{ContainerPortKind, InvalidValue};
+use millrace_config::{ContainerPortKind, InvalidValue, Source};
 use millrace_fastpath::port::Frame;
 use millrace_model::{ObjectName, Pod};
 
@@ -36,6 +36,14 @@ impl<F: Frame> Control<F> {
         };
         let uid = known.and_then(|pod| pod.port.vhost_user_uid.as_deref()).map(parse_uid);
         Ok(Wish { kind, uid: uid.transpose().map_err(wrong("annotation millrace.io/vhost-user-uid"))? })
+    }
+
+    /// Whether an API server is yet to tell of the pod whose annotations are about this attachment. The kubelet may hear of a pod
+    /// earlier than we do, and of a static one nobody else ever hears under its own UID.
+    pub fn awaits_pod(&self, request: &AttachmentRequest) -> bool {
+        let is_first = request.id.if_name.as_str() == FIRST && request.pod.is_some();
+        let is_told = matches!(self.config.source, Source::Kubernetes(_));
+        is_first && is_told && self.annotated_pod(request).is_none()
     }
 
     /// The pod whose annotations are about this attachment, if it is known.

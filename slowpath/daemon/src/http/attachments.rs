@@ -10,12 +10,16 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use millrace_api::{AttachmentId, AttachmentRequest, ErrorCode, GarbageList, GarbageRequest};
 use millrace_control::{AttachError, Departure};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 /// How often, and how many times, one looks whether somebody else has removed what is to be removed.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 2_000;
+
+/// For how long an addition waits for its pod to be known, and how often it is looked.
+const POD_PATIENCE: Duration = Duration::from_secs(1);
+const POD_LOOK: Duration = Duration::from_millis(10);
 
 pub(super) async fn list(State(control): State<ControlEnd>) -> Answer {
     Success::of(control.ask(|control| control.list_attachments()).await?)
@@ -23,8 +27,21 @@ pub(super) async fn list(State(control): State<ControlEnd>) -> Answer {
 
 pub(super) async fn attach(State(control): State<ControlEnd>, body: Result<Bytes, BytesRejection>) -> Answer {
     let request: AttachmentRequest = query::parse_body(body, "a request for an attachment")?;
+    await_pod(&control, &request).await?;
     let attached = control.ask(move |control| control.attach(request)).await?;
     Success::with_status(StatusCode::CREATED, attached?)
+}
+
+/// Waits until the pod is known whose annotations say how it is to be attached. It is attached without them, if need be.
+async fn await_pod(control: &ControlEnd, request: &AttachmentRequest) -> Result<(), Failure> {
+    let patience = Instant::now() + POD_PATIENCE;
+    loop {
+        let wanted = request.clone();
+        if Instant::now() >= patience || !control.ask(move |control| control.awaits_pod(&wanted)).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(POD_LOOK).await;
+    }
 }
 
 pub(super) async fn check(State(control): State<ControlEnd>, names: InPath<(String, String)>) -> Answer {
