@@ -388,6 +388,38 @@ fn a_udp_client_with_one_socket_is_served_as_soon_as_there_are_endpoints() {
     network.stop();
 }
 
+/// Upstream: "should be able to cleanup conntrack entries when UDP service target port changes for a NodePort service".
+#[test]
+fn a_udp_client_with_one_socket_follows_the_target_port_of_its_service() {
+    let network = Network::with_world(&KINDS[..2], Kind::AfXdp);
+    let (first, second) = (Echo::start(network.pod(1), TARGET), Echo::start(network.pod(1), TARGET + 1));
+    let serve = |target| {
+        let spec = ServiceSpec::numbered("web", 10, PORT, target);
+        network.apply(|manifests| {
+            manifests.service_with(&spec, |service| expose(service, "NodePort", NODE_PORT));
+            manifests.endpoints_as(&spec, &network.endpoints(&[1]));
+        });
+    };
+    serve(TARGET);
+    let clients: Vec<UdpClient> = Family::BOTH
+        .into_iter()
+        .flat_map(|family| {
+            [
+                (network.pod(0), at_service(family)),
+                (network.pod(0), at_node(family)),
+                (network.world(), at_node(family)),
+            ]
+        })
+        .map(|(from, to)| UdpClient::open(from, to).unwrap())
+        .collect();
+    clients.iter().for_each(|client| assert_eq!(client.ask().unwrap().name, "b"));
+    serve(TARGET + 1);
+    drop(first);
+    clients.iter().for_each(|client| assert_eq!(client.ask().unwrap().name, "b"));
+    drop(second);
+    network.stop();
+}
+
 #[test]
 fn a_udp_flow_from_before_the_service_was_there_follows_it_at_once() {
     let network = Network::with_world(&KINDS[..2], Kind::AfXdp);

@@ -244,6 +244,75 @@ fn with_the_local_policy_the_client_is_kept_and_nodes_without_endpoints_are_sile
     scene.fabric.stop();
 }
 
+/// The tests of `test/e2e/network/conntrack.go` in Kubernetes: clients that keep their port while servers come and go, pods and
+/// hosts, at NodePorts and ClusterIPs, with servers on another node.
+#[test]
+fn udp_clients_that_keep_their_port_follow_the_endpoints_over_nodes() {
+    let scene = scene("auto");
+    let fabric = &scene.fabric;
+    let (pod, host) = (fabric.pod(0), &fabric.node(0).host);
+    let serve = |pods: &[usize]| {
+        fabric.serve_with(&service(), pods, |service| expose(service, "NodePort", NODE_PORT))
+    };
+    serve(&[]);
+    let clients: Vec<UdpClient> = Family::BOTH
+        .into_iter()
+        .flat_map(|family| {
+            let [near, far] = [0, 1].map(|node| at_node(fabric, node, family));
+            let froms = [(pod, near), (pod, far), (pod, at_service(family))];
+            [froms, [(host, near), (host, far), (host, at_service(family))]].concat()
+        })
+        .map(|(from, to)| UdpClient::open(from, to).unwrap())
+        .collect();
+    let all_hear = |name: &str| {
+        for client in &clients {
+            let answer = (0..2).find_map(|_| client.ask().ok());
+            assert_eq!(answer.map(|answer| answer.name).as_deref(), Some(name), "{client:?}");
+        }
+    };
+    let nobody_is_served = || {
+        clients.iter().for_each(|client| {
+            client.ask_within(std::time::Duration::from_millis(300)).unwrap_err();
+        })
+    };
+    nobody_is_served();
+    serve(&[1]);
+    all_hear("b");
+    // Another comes before the first goes, and the other way round.
+    serve(&[1, 2]);
+    all_hear("b");
+    serve(&[2]);
+    all_hear("c");
+    serve(&[]);
+    nobody_is_served();
+    // Its container starts; then it is ready.
+    let unready: Vec<_> = fabric.endpoints(&[1]).into_iter().map(EndpointSpec::unready).collect();
+    fabric.apply(|manifests| manifests.endpoints_as(&service(), &unready));
+    nobody_is_served();
+    serve(&[1]);
+    all_hear("b");
+    // With the internal policy Local those of other nodes are no substitute.
+    let local = |pods: &[usize]| {
+        fabric.serve_with(&service(), pods, |service| {
+            service["spec"]["internalTrafficPolicy"] = json!("Local")
+        });
+    };
+    for family in Family::BOTH {
+        local(&[1, 2]);
+        let clients = [pod, host].map(|from| UdpClient::open(from, at_service(family)).unwrap());
+        clients.iter().for_each(|client| assert_eq!(client.ask().unwrap().name, "c"));
+        local(&[1]);
+        clients.iter().for_each(|client| {
+            client.ask_within(std::time::Duration::from_millis(300)).unwrap_err();
+        });
+        local(&[0, 1]);
+        assert_eq!(clients[1].ask().unwrap().name, "a");
+        local(&[1, 2]);
+        clients.iter().for_each(|client| assert_eq!(client.ask().unwrap().name, "c"));
+    }
+    scene.fabric.stop();
+}
+
 #[test]
 fn affinity_holds_over_nodes_and_pods_that_are_their_own_endpoint_reach_themselves() {
     let scene = scene("auto");

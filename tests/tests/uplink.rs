@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Conversation, Echo, Family, Kind, Network, Protocol, ServiceSpec, UdpClient, ask, ask_as, eventually,
-    exchange, expose, ping, send_spoofed,
+    Conversation, Echo, Family, Kind, Network, Protocol, ServiceSpec, UdpClient, ask, ask_as, assert_silent,
+    eventually, exchange, expose, ping, send_spoofed,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ fn serve(network: &Network, pods: &[usize], policy: &str) {
 }
 
 #[test]
-fn a_pod_of_another_node_keeps_its_address_at_a_cluster_ip_and_not_at_a_node_port() {
+fn a_pod_of_another_node_is_inside_at_a_cluster_ip_and_outside_at_a_node_port() {
     let network = Network::with_world(&[Kind::AfXdp, Kind::Tap], Kind::AfXdp);
     let _server = Echo::start(network.pod(0), TARGET);
     let remote: [IpAddr; 2] = ["10.77.200.5".parse().unwrap(), "fd00:77::c8:5".parse().unwrap()];
@@ -50,7 +50,8 @@ fn a_pod_of_another_node_keeps_its_address_at_a_cluster_ip_and_not_at_a_node_por
                 let seen = |to| ask_as(network.world(), remote, protocol, to).unwrap().client.ip();
                 assert_eq!(seen(at_service(family)), remote);
                 assert_eq!(seen(network.pod(0).at(family, TARGET)), remote);
-                assert_eq!(seen(at_node(family)), Network::node_address(family), "{policy}");
+                let at_node_port = if policy == "Local" { remote } else { Network::node_address(family) };
+                assert_eq!(seen(at_node(family)), at_node_port, "{policy}");
                 // The world itself at a ClusterIP is masqueraded: its replies have to come back here.
                 let own = network.world().address(family);
                 let answer = ask_as(network.world(), own, protocol, at_service(family)).unwrap();
@@ -58,11 +59,12 @@ fn a_pod_of_another_node_keeps_its_address_at_a_cluster_ip_and_not_at_a_node_por
             }
         }
     }
-    // With the Local policy and no endpoint here, pods of other nodes are served all the same.
+    // With the Local policy and no endpoint here, pods of other nodes hear as little as the world.
     let away = network.endpoints(&[0]).into_iter().map(|endpoint| endpoint.on("elsewhere"));
     network.apply(|manifests| manifests.endpoints_as(&service(), &away.collect::<Vec<_>>()));
     for (family, remote) in Family::BOTH.into_iter().zip(remote) {
-        assert_eq!(ask_as(network.world(), remote, Protocol::Tcp, at_node(family)).unwrap().name, "a");
+        assert_silent(network.world(), Some(remote), Protocol::Tcp, at_node(family));
+        assert_eq!(ask_as(network.world(), remote, Protocol::Tcp, at_service(family)).unwrap().name, "a");
     }
     network.stop();
 }
