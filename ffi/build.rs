@@ -1,17 +1,23 @@
-//! Compiles the XDP program.
+//! Compiles the programs that run in the kernel.
 
 use std::env;
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 
-const SOURCE: &str = "bpf/steer.c";
+/// In `bpf/`: the XDP program, and what leads the host to frontends at its own addresses.
+const PROGRAMS: [&str; 2] = ["steer", "lead"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
+    PROGRAMS.into_iter().try_for_each(compile)
+}
+
+fn compile(program: &str) -> Result<(), Box<dyn Error>> {
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
-    let object = Path::new(&env::var("OUT_DIR")?).join("steer.o");
+    let source = format!("bpf/{program}.c");
+    let object = Path::new(&env::var("OUT_DIR")?).join(format!("{program}.o"));
     // The kernel's headers include <asm/types.h>, which distributions with multiarch keep in a folder of its own.
     let multiarch = format!("/usr/include/{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH")?);
     let status = Command::new(&clang)
@@ -25,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "-idirafter",
             &multiarch,
             "-c",
-            SOURCE,
+            &source,
             "-o",
         ])
         .arg(&object)
@@ -33,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("{clang} cannot be started: {error}"))?;
     if !status.success() {
         return Err(
-            format!("{clang} could not compile {SOURCE} ({status}); it needs libbpf's headers").into()
+            format!("{clang} could not compile {source} ({status}); it needs libbpf's headers").into()
         );
     }
     Ok(())

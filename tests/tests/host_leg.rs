@@ -9,13 +9,14 @@
 use millrace_api::{ObjectErrorList, path};
 use millrace_tests::{
     Echo, EndpointSpec, Family, Kind, Netns, Network, Protocol, ServiceSpec, ask, assert_refused, datagram,
-    eventually, exchange, ping, ping_sizes, serve_sctp,
+    eventually, exchange, expose, ping, ping_sizes, serve_sctp,
 };
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const PORT: u16 = 7007;
+const NODE_PORT: u16 = 30_080;
 const SOON: Duration = Duration::from_secs(15);
 
 fn started(kinds: &[Kind]) -> Network {
@@ -134,6 +135,86 @@ fn the_host_reaches_services_at_pods_and_at_itself() {
     }
     network.set_endpoints(&spec, &[]);
     services.iter().for_each(|service| assert_refused(host, Protocol::Tcp, *service));
+    network.stop();
+}
+
+/// A kernel keeps what is sent to its own addresses; whoever asks a NodePort there shall notice nothing of it.
+#[test]
+fn the_host_reaches_node_ports_at_its_own_addresses() {
+    let mut network = started(&[Kind::AfXdp, Kind::Tap, Kind::Vhost]);
+    let _servers: Vec<Echo> =
+        network.pods().iter().chain([network.host()]).map(|pod| Echo::start(pod, PORT)).collect();
+    let _sctp: Vec<_> = network.pods().iter().map(|pod| serve_sctp(pod, PORT)).collect();
+    let spec = ServiceSpec::numbered("web", 10, 80, PORT);
+    let at = |family| SocketAddr::new(Network::node_address(family), NODE_PORT);
+    let serve = |network: &Network, endpoints: &[EndpointSpec]| {
+        network.apply(|manifests| {
+            manifests.service_with(&spec, |service| expose(service, "NodePort", NODE_PORT));
+            manifests.endpoints_as(&spec, endpoints);
+        });
+    };
+    for pod in 0..3 {
+        serve(&network, &network.endpoints(&[pod]));
+        let host = network.host();
+        for family in Family::BOTH {
+            for protocol in Protocol::ALL {
+                let answer = ask(host, protocol, at(family))
+                    .unwrap_or_else(|error| panic!("{protocol:?} {family:?} to pod {pod}: {error}"));
+                assert_eq!(
+                    (answer.name.as_str(), answer.client.ip()),
+                    (&*network.pod(pod).name, host.address(family))
+                );
+            }
+            exchange(host, at(family), 4 << 20).unwrap();
+            // On its way to itself the host cuts nothing until it is told what fits, and over IPv6 it does not listen.
+            let lengths: &[usize] =
+                if family == Family::V4 { &[0, 1, 1400, 1473, 9000, 40_000] } else { &[0, 1, 1400] };
+            for &length in lengths {
+                let found = (0..4).find_map(|_| datagram(host, at(family), length).ok());
+                assert!(found.is_some(), "{family:?}: {length} bytes to pod {pod}");
+            }
+        }
+    }
+    let host = network.host();
+    // What is no service's stays the host's.
+    for family in Family::BOTH {
+        for protocol in Protocol::USUAL {
+            assert_eq!(ask(host, protocol, host.at(family, PORT)).unwrap().client.ip(), host.address(family));
+        }
+    }
+    // A process of the host as the endpoint of the host's own NodePort.
+    let own: Vec<_> = host
+        .addresses()
+        .into_iter()
+        .map(|address| EndpointSpec::ready(address, Network::node_name()))
+        .collect();
+    serve(&network, &own);
+    for family in Family::BOTH {
+        for protocol in Protocol::USUAL {
+            assert_eq!(ask(host, protocol, at(family)).unwrap().name, host.name, "{protocol:?} {family:?}");
+        }
+    }
+    serve(&network, &[]);
+    for family in Family::BOTH {
+        Protocol::USUAL.iter().for_each(|protocol| assert_refused(network.host(), *protocol, at(family)));
+    }
+    // Without the daemon the kernel itself says that nobody listens; the pods are not there again with the next one.
+    serve(&network, &own);
+    network.daemon_mut().kill();
+    assert_refused(network.host(), Protocol::Tcp, at(Family::V4));
+    network.daemon_mut().restart();
+    eventually("the NodePort is served again", SOON, || {
+        let host = network.host();
+        let is_served = |family: &Family| {
+            ask(host, Protocol::Tcp, at(*family)).is_ok_and(|answer| answer.name == host.name)
+        };
+        Family::BOTH.iter().all(is_served)
+    });
+    network.apply(|manifests| manifests.remove_service(&spec));
+    for family in Family::BOTH {
+        Protocol::USUAL.iter().for_each(|protocol| assert_refused(network.host(), *protocol, at(family)));
+    }
+    assert!(errors(&network).is_empty(), "{:?}", errors(&network));
     network.stop();
 }
 

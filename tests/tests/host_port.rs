@@ -8,8 +8,8 @@
 
 use millrace_api::{ObjectErrorList, path};
 use millrace_tests::{
-    Attached, CniCall, Echo, Family, Kind, Network, Pod, Protocol, ServiceSpec, ask, datagram, eventually,
-    exchange, expose, ping, serve_sctp,
+    Attached, CniCall, Echo, Family, Kind, Network, Pod, Protocol, ServiceSpec, ask, ask_as, assert_refused,
+    datagram, eventually, exchange, expose, ping, serve_sctp,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -76,12 +76,14 @@ fn the_world_and_pods_reach_a_pod_by_a_port_of_the_node_by_every_protocol() {
             eventually("the pod is there", SOON, || {
                 ping(&other.pod, &web.pod.address(family).to_string(), 56)
             });
-            for from in [network.world(), &other.pod, &web.pod] {
+            for from in [network.world(), &other.pod, &web.pod, network.host()] {
                 for protocol in Protocol::ALL {
                     answers(from, protocol, family, &web.pod);
                 }
                 assert_eq!(exchange(from, at_node(family), 1 << 20).unwrap(), "web");
-                for length in [1, 1400, 4000] {
+                // The host cuts nothing on its way to itself.
+                let longest = if from.name == network.host().name { 1400 } else { 4000 };
+                for length in [1, 1400, longest] {
                     datagram(from, at_node(family), length).unwrap();
                 }
             }
@@ -92,6 +94,7 @@ fn the_world_and_pods_reach_a_pod_by_a_port_of_the_node_by_every_protocol() {
             for protocol in [Protocol::Tcp, Protocol::Sctp] {
                 nobody_answers(network.world(), protocol, family);
                 nobody_answers(&other.pod, protocol, family);
+                nobody_answers(network.host(), protocol, family);
             }
         }
     }
@@ -126,6 +129,60 @@ fn a_port_of_the_node_may_be_one_of_an_address_only() {
     assert!(reported(&network, "198.51.100.77 answers nowhere"));
     lost.delete();
     assert!(!reported(&network, "198.51.100.77"));
+    network.stop();
+}
+
+/// What upstream's test does ("validates that there is no conflict between pods with same hostPort but different hostIP and
+/// protocol", `test/e2e/network/hostport.go`), in both families.
+#[test]
+fn pods_share_a_host_port_by_address_and_protocol_and_the_host_finds_each_at_localhost_too() {
+    let network = started();
+    let (daemon, host) = (network.daemon(), network.host());
+    for (family, localhost) in Family::BOTH.into_iter().zip(["127.0.0.1", "::1"]) {
+        let node = Network::node_address(family);
+        let add = |name: &str, kind, host_ip: &str, protocol: &str| {
+            let port = json!({"hostPort": HOST_PORT, "containerPort": TARGET, "protocol": protocol, "hostIP": host_ip});
+            Attached::add_with(daemon, name, kind, |call| mappings(call, &[port]))
+        };
+        let pods = [
+            add("one", Kind::Tap, localhost, "tcp"),
+            add("two", Kind::AfXdp, &node.to_string(), "tcp"),
+            add("three", Kind::Tap, &node.to_string(), "udp"),
+        ];
+        let _servers: Vec<Echo> = pods.iter().map(|pod| Echo::start(&pod.pod, TARGET)).collect();
+        let at_localhost = SocketAddr::new(localhost.parse().unwrap(), HOST_PORT);
+        answers(host, Protocol::Tcp, family, &pods[1].pod);
+        answers(host, Protocol::Udp, family, &pods[2].pod);
+        answers(network.world(), Protocol::Tcp, family, &pods[1].pod);
+        // From the node's address, as upstream's test asks, and from localhost itself.
+        for source in [node, at_localhost.ip()] {
+            let answer = ask_as(host, source, Protocol::Tcp, at_localhost)
+                .unwrap_or_else(|error| panic!("{source} → {at_localhost}: {error}"));
+            assert_eq!((answer.name.as_str(), answer.client.ip()), ("one", node), "from {source}");
+        }
+        assert_eq!(exchange(host, at_localhost, 1 << 20).unwrap(), "one");
+        assert_refused(host, Protocol::Udp, at_localhost);
+        // The host's localhost is nobody else's, and its other ports stay its own.
+        let _own = Echo::start(host, HOST_PORT + 1);
+        let own = SocketAddr::new(at_localhost.ip(), HOST_PORT + 1);
+        assert_eq!(ask(host, Protocol::Tcp, own).unwrap().name, host.name);
+        pods[1].pod.netns().must(&["ip", "addr", "flush", "dev", "lo"]);
+        pods[1].pod.netns().run(&["ip", "route", "flush", "table", "local", "dev", "lo"]);
+        for to in [at_localhost, own] {
+            ask(&pods[1].pod, Protocol::Tcp, to).expect_err("a pod does not reach the host's localhost");
+        }
+        pods.into_iter().for_each(Attached::delete);
+        assert_refused(host, Protocol::Tcp, at_localhost);
+    }
+    // Without an address of its own a port is at localhost as well, as with the portmap plugin: over IPv4.
+    let web = Attached::add_with(daemon, "web", Kind::Tap, |call| mapped(call, ""));
+    let _server = Echo::start(&web.pod, TARGET);
+    answers(host, Protocol::Tcp, Family::V4, &web.pod);
+    for protocol in Protocol::USUAL {
+        let answer = ask(host, protocol, SocketAddr::new([127, 0, 0, 1].into(), HOST_PORT)).unwrap();
+        assert_eq!(answer.name, "web", "{protocol:?}");
+    }
+    web.delete();
     network.stop();
 }
 

@@ -217,7 +217,8 @@ pub(super) fn check_source(context: &Context<'_>, key: &FlowKey) -> Result<(), R
     if is_multicast(destination) {
         return Err(Refusal::Drop(DropReason::Multicast));
     }
-    if source.is_unroutable() || destination.is_unroutable() || source.is_v4() != destination.is_v4() {
+    let routable = |address: Address| !address.is_unroutable() || is_own_loopback(context, address);
+    if !routable(source) || !routable(destination) || source.is_v4() != destination.is_v4() {
         return Err(Refusal::Drop(DropReason::BadAddress));
     }
     if context.port.role == PortRole::Uplink && is_of_this_node(context.tables, context.arrival, source) {
@@ -229,6 +230,11 @@ pub(super) fn check_source(context: &Context<'_>, key: &FlowKey) -> Result<(), R
     // An interface's own link-local address reaches its router, and no farther.
     let to_us = context.tables.routes.lookup(destination) == Some(Route::Local);
     if source.is_link_local() && to_us { Ok(()) } else { Err(Refusal::Drop(DropReason::SpoofedAddress)) }
+}
+
+/// Whether it is this node's own network stack that speaks of its loopback addresses: at these, too, it may have services.
+fn is_own_loopback(context: &Context<'_>, address: Address) -> bool {
+    address.is_loopback() && context.port.role == PortRole::Host
 }
 
 /// Whether the way to an address is through this port.

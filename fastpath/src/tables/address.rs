@@ -62,6 +62,12 @@ impl Address {
         }
     }
 
+    /// Whether it is valid within one network stack only: 127.0.0.0/8 or ::1.
+    #[inline]
+    pub const fn is_loopback(self) -> bool {
+        if self.is_v4() { (self.0 >> 24) as u8 == 127 } else { self.0 == 1 }
+    }
+
     /// Whether it is valid on one link only: 169.254.0.0/16 or fe80::/10.
     #[inline]
     pub const fn is_link_local(self) -> bool {

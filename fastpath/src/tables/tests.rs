@@ -257,8 +257,9 @@ fn who_comes_from_where_decides_about_pool_and_masquerading() {
     assert_eq!(masqueraded(&cluster_ip), [false, false, true, true]);
     assert_eq!(masqueraded(&cluster), [false, true, true, true]);
     assert_eq!(masqueraded(&local), [false, false, true, false]);
-    let inside =
-        |frontend: &Frontend| all.map(|origin| std::ptr::eq(frontend.pool(origin), &raw const frontend.inside));
+    let inside = |frontend: &Frontend| {
+        all.map(|origin| std::ptr::eq(frontend.pool(origin), &raw const frontend.inside))
+    };
     assert_eq!(inside(&cluster_ip), [true, true, true, false]);
     assert_eq!(inside(&local), [true, false, true, false]);
 }

@@ -1,8 +1,11 @@
 //! The control thread's side of a TAP.
 
 use super::file::TapFile;
+use super::lead::Lead;
 use super::link::{self, Window};
 use crate::device::{Device, Link};
+use crate::xdp::XdpError;
+use millrace_fastpath::port::ClaimChanges;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +14,8 @@ pub(super) struct TapDevice {
     pub(super) file: Arc<TapFile>,
     pub(super) queues: u32,
     pub(super) window: Mutex<Option<Window>>,
+    /// For the host's own leg: what brings it the host's packets to itself.
+    pub(super) lead: Option<Lead>,
 }
 
 impl Device for TapDevice {
@@ -37,6 +42,10 @@ impl Device for TapDevice {
             ("queues", self.queues.to_string()),
             ("offloads", format!("checksum, tso4, tso6{udp}")),
         ]
+    }
+
+    fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        self.lead.as_ref().map_or(Ok(()), |lead| lead.steer(changes))
     }
 
     fn set_lasting(&self, lasting: bool) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod file;
 pub mod header;
+mod lead;
 mod link;
 mod open;
 mod pace;

@@ -3,6 +3,7 @@
 use super::device::TapDevice;
 use super::error::{TapError, TapStep};
 use super::file::TapFile;
+use super::lead::Lead;
 use super::place::within;
 use super::queue::TapQueue;
 #[cfg(doc)]
@@ -13,6 +14,7 @@ use crate::interface;
 use crate::mbuf::Mbuf;
 use crate::mempool::{Mempool, MempoolConfig};
 use millrace_fastpath::port::{PortCounters, PortQueue};
+use millrace_fastpath::wire::ethernet::MacAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -33,12 +35,15 @@ pub struct TapConfig {
     pub namespace: Option<PathBuf>,
     /// Whether it is there already, left by an earlier port that had it last ([`Device::set_lasting`]).
     pub adopted: bool,
+    /// For the host's own leg: the MAC address of the router behind it. Frontends that are claimed ([`Device::steer`]) are then
+    /// the host's own packets to them, too, which it would keep to itself.
+    pub router: Option<MacAddr>,
 }
 
 impl TapConfig {
     /// A new TAP in the calling thread's network namespace.
     pub fn here(name: impl Into<String>, queues: u32) -> TapConfig {
-        TapConfig { name: name.into(), queues, namespace: None, adopted: false }
+        TapConfig { name: name.into(), queues, namespace: None, adopted: false, router: None }
     }
 }
 
@@ -104,7 +109,12 @@ pub fn open_port(
     }
     let outcome = within(config.namespace.as_ref(), || open_files(config));
     let (files, ifindex) = outcome.map_err(|source| failed_at(&name, 0, TapStep::Enter, source))??;
-    let device = TapDevice { file: files[0].clone(), queues: config.queues, window: Mutex::new(None) };
+    let device = TapDevice {
+        file: files[0].clone(),
+        queues: config.queues,
+        window: Mutex::new(None),
+        lead: config.router.map(|router| Lead::new(files[0].clone(), ifindex, router)),
+    };
     let queue = |file| {
         let queue = TapQueue::new(file, pools.small.clone(), pools.large.clone(), counters.clone());
         Box::new(queue) as Box<dyn PortQueue<Mbuf>>

@@ -106,6 +106,16 @@ pub enum XdpError {
         /// The answer of the kernel or the verifier, down to its first cause.
         reason: String,
     },
+    /// What leads the host's own packets to a TAP could not be put in place or changed.
+    #[error("{interface}: leading the host to frontends at its own addresses: {doing}: {reason}")]
+    Lead {
+        /// The TAP.
+        interface: String,
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer, down to its first cause.
+        reason: String,
+    },
 }
 
 /// Why a claim cannot be.
@@ -196,7 +206,7 @@ impl StepError {
 }
 
 /// An error and everything it was caused by, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -30,6 +30,7 @@ mod waiting;
 
 pub use arena::{Arena, ArenaConfig, ArenaError};
 pub use config::{CopyMode, Take, XdpConfig, XdpMode};
+pub(crate) use error::chain;
 pub use error::{ClaimError, Step, XdpError};
 pub use memory::Pages;
 pub use open::{open, open_steered, receive_queues};

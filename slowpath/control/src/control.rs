@@ -3,6 +3,7 @@
 use crate::attachment::Attachments;
 use crate::clock;
 use crate::driver::Driver;
+use crate::frontage::Frontage;
 use crate::host_leg::HostLeg;
 use crate::host_stack::HostStack;
 use crate::plumbing::Plumbing;
@@ -67,6 +68,7 @@ pub struct Control<F> {
     pub(crate) driver: Box<dyn Driver<F>>,
     pub(crate) plumbing: Box<dyn Plumbing>,
     pub(crate) host_leg: HostLeg,
+    pub(crate) frontage: Frontage,
     pub(crate) uplinks: Uplinks,
     pub(crate) attachments: Attachments,
     pub(crate) pools: Box<dyn Fn() -> Vec<Pool> + Send>,
@@ -100,6 +102,7 @@ impl<F: Frame> Control<F> {
         parts.tables.publish(Box::new(current.clone()));
         Control {
             host_leg: HostLeg::new(&parts.config, parts.host),
+            frontage: Frontage::default(),
             uplinks: Uplinks::new(&parts.config),
             config: parts.config,
             node: parts.node,

@@ -37,7 +37,7 @@ pub struct OpenRequest<'a> {
     pub counters: Arc<PortCounters>,
     /// Where a TAP is.
     pub place: Place,
-    /// Which packets an AF_XDP port takes from the kernel.
+    /// Which packets an AF_XDP port, or the host's leg, takes from the kernel.
     pub take: Take,
 }
 
@@ -47,7 +47,8 @@ pub enum Take {
     /// All: a pod's veth, a link to one peer.
     #[default]
     Everything,
-    /// What [`Device::steer`] claims, nothing at first: an uplink that is shared with the host.
+    /// What [`Device::steer`] claims, nothing at first: an uplink that is shared with the host, and of what the host keeps to
+    /// itself its leg.
     Claimed,
 }
 

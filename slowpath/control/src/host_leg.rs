@@ -87,6 +87,11 @@ impl HostLeg {
     fn port(&self) -> Option<Result<PortName, InvalidValue>> {
         self.interface.as_ref().map(|interface| interface.as_str().parse())
     }
+
+    /// That name, if it is one.
+    pub(crate) fn name(&self) -> Option<PortName> {
+        self.port()?.ok()
+    }
 }
 
 impl<F: Frame> Control<F> {
@@ -97,13 +102,17 @@ impl<F: Frame> Control<F> {
         }
         self.host_leg.due = now + LOOK;
         let Some(name) = self.host_leg.port() else { return };
-        let problems = match name {
+        let mut problems = match name {
             Ok(name) => match self.try_tend(&name, now) {
                 Ok(problems) => problems,
                 Err(problem) => vec![problem],
             },
             Err(error) => vec![error.to_string()],
         };
+        if self.frontage.problem.is_some() {
+            self.tell_leg();
+        }
+        problems.extend(self.frontage.problem.clone());
         self.host_leg.report(problems);
     }
 
@@ -117,7 +126,7 @@ impl<F: Frame> Control<F> {
 
     /// The number of the leg's port, if it is there.
     pub(crate) fn leg_id(&self) -> Option<PortId> {
-        let name = self.host_leg.port()?.ok()?;
+        let name = self.host_leg.name()?;
         self.ports.get(&name).map(|port| port.id)
     }
 
@@ -195,7 +204,9 @@ impl<F: Frame> Control<F> {
                 let Some(interface) = self.host_leg.interface.clone() else { return Ok(()) };
                 self.host_leg.led = None;
                 let port = leg(name.clone(), interface, addresses);
-                self.add_port(port).map(drop).map_err(|error| error.to_string())
+                self.add_leg_port(port).map_err(|error| error.to_string())?;
+                self.tell_leg();
+                Ok(())
             }
         }
     }
@@ -237,13 +248,12 @@ impl<F: Frame> Control<F> {
 
     /// Makes the leg what the host is to speak through: a NIC's, if one is taken, by its MAC address and MTU.
     pub(crate) fn shape_leg(&mut self) {
-        let shape = self.taken_nic().map(|(nic, mtu)| (nic.mac, mtu));
-        let Some(Ok(name)) = self.host_leg.port() else { return };
-        let (Some((mac, mtu)), Some(mut port)) = (shape, self.ports.remove(&name)) else { return };
+        let Some((mac, mtu)) = self.taken_nic().map(|(nic, mtu)| (nic.mac, mtu)) else { return };
+        let Some(mut port) = self.host_leg.name().and_then(|name| self.ports.remove(&name)) else { return };
         port.config.mac = millrace_config::MacAddr::try_new(mac.octets()).ok();
         port.mtu = mtu;
         self.enter(&port);
-        self.ports.insert(name, port);
+        self.ports.insert(port.config.name.clone(), port);
         self.host_leg.hurry();
     }
 

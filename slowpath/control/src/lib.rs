@@ -10,6 +10,7 @@ mod attachment;
 mod clock;
 mod control;
 mod driver;
+mod frontage;
 mod histogram;
 mod host_leg;
 mod host_stack;

@@ -1,15 +1,23 @@
 //! From the model to the workers' tables.
 
 use crate::control::Control;
+use crate::driver::Take;
 use crate::port::Port;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use millrace_api::{ObjectError, ServerStatus};
 use millrace_config::PortRole as Role;
 use millrace_fastpath::port::{Frame, PortId};
 use millrace_fastpath::tables::PortRole;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ObjectName, PortSpec};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
+
+/// Addresses by which the host speaks to itself: to frontends there by its leg.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 impl<F: Frame> Control<F> {
     /// The objects of the cluster, to be changed. What is changed becomes visible by [`publish`](Control::publish).
@@ -54,6 +62,7 @@ impl<F: Frame> Control<F> {
         self.current = self.model.compile();
         self.tables.publish(Box::new(self.current.clone()));
         self.steer();
+        self.tell_leg();
         self.published_at = Instant::now();
         self.sync.note(began, changed, &incoming, &self.model);
         // Before everything is known, an absent endpoint means nothing.
@@ -65,13 +74,14 @@ impl<F: Frame> Control<F> {
     /// Tells the model of a port; workers do not see it yet.
     pub(crate) fn enter(&mut self, port: &Port) {
         let config = &port.config;
+        let loopback = LOOPBACK.iter().filter(|_| is_host_leg(port)).copied();
         self.model.apply_port(PortSpec {
             id: port.id,
             mac: MacAddr(config.peer_mac().octets()),
             mtu: port.mtu,
             spoof_check: config.spoof_check,
             role: role(config.role()),
-            addresses: config.addresses.iter().map(|prefix| prefix.net()).collect(),
+            addresses: config.addresses.iter().map(|prefix| prefix.net()).chain(loopback).collect(),
             pod: config.pod.as_ref().map(|pod| ObjectName::new(pod.namespace(), pod.name())),
         });
     }
@@ -91,6 +101,11 @@ impl<F: Frame> Control<F> {
     pub(crate) fn prefixes_of(&self, port: PortId) -> Vec<IpNet> {
         self.model.port_prefixes(port)
     }
+}
+
+/// The leg that the daemon makes for the host.
+fn is_host_leg(port: &Port) -> bool {
+    port.config.role() == Role::Host && port.take == Take::Claimed
 }
 
 fn role(configured: Role) -> PortRole {

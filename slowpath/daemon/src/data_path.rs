@@ -91,7 +91,7 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(memory.clone(), domain)),
+            driver: Box::new(Drivers::new(memory.clone(), domain, objects::gateway(config).mac)),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),

@@ -24,11 +24,13 @@ const MOST_UPLINK_FILL: u32 = 4_096;
 pub(crate) struct Drivers {
     memory: PacketMemory,
     domain: Arc<Domain>,
+    /// The MAC address of the router that every port sees.
+    router: MacAddr,
 }
 
 impl Drivers {
-    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>) -> Self {
-        Drivers { memory, domain }
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, router: MacAddr) -> Self {
+        Drivers { memory, domain, router }
     }
 }
 
@@ -54,6 +56,7 @@ impl Driver<Mbuf> for Drivers {
                 let config = TapConfig {
                     namespace: netns.as_ref().filter(|_| in_pod).map(Netns::path),
                     adopted: request.place == Place::Adopted,
+                    router: (request.take == Take::Claimed).then_some(self.router),
                     ..TapConfig::here(interface, queues.into())
                 };
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?

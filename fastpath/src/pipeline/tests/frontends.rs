@@ -82,20 +82,58 @@ fn a_pod_reaches_external_frontends_with_its_own_address_and_by_the_inside_pool(
 }
 
 #[test]
-fn a_pod_of_another_node_is_masqueraded_at_external_frontends_and_not_at_a_cluster_ip() {
+fn a_pod_of_another_node_is_outside_at_external_frontends_and_inside_at_a_cluster_ip() {
     for net in families() {
-        let mut node = node();
-        node.add_frontend(net.node, 30080, FrontendKind::NodePort, |frontend| frontend.keeps_client = true);
         let remote: IpAddr =
             if net.a.is_ipv4() { [10, 9, 9, 9].into() } else { "fd00::9:9".parse().unwrap() };
-        for (destination, port, source) in [(net.node, 30080, net.node), (net.vip, 80, remote)] {
-            let packet = Packet::new(UPLINK, remote, destination, TCP, (4000, port));
-            let (to, frame) = node.run(UPLINK, packet.frame()).unwrap();
-            assert_eq!((to, see(&frame).source), (B, source));
+        for (keeps_client, source) in [(true, remote), (false, net.node)] {
+            let mut node = node();
+            node.add_frontend(net.node, 30080, FrontendKind::NodePort, |frontend| {
+                frontend.keeps_client = keeps_client;
+                frontend.inside = Pool { backends: Default::default(), when_empty: WhenEmpty::Drop };
+            });
+            for (destination, port, source) in [(net.node, 30080, source), (net.vip, 80, remote)] {
+                let packet = Packet::new(UPLINK, remote, destination, TCP, (4000, port));
+                let (to, frame) = node.run(UPLINK, packet.frame()).unwrap();
+                assert_eq!((to, see(&frame).source), (B, source));
+            }
         }
+        let mut node = node();
         let outside = from_outside(&net, net.vip, TCP, 80);
         let (_, frame) = node.run(UPLINK, outside.frame()).unwrap();
         assert_eq!(see(&frame).source, net.node, "from outside of the pod ranges to a ClusterIP");
+    }
+}
+
+#[test]
+fn loopback_addresses_are_the_hosts_own_ports_alone() {
+    for net in families() {
+        let localhost: IpAddr = if net.a.is_ipv4() { [127, 0, 0, 1].into() } else { "::1".parse().unwrap() };
+        let mut node = node();
+        node.add_frontend(localhost, 8080, FrontendKind::HostPort, |_| ());
+        let host = node.tables.routes.lookup(net.a.into()).unwrap();
+        node.tables.routes.insert(localhost.into(), host);
+        for (from, source) in [(A, net.a), (A, localhost), (UPLINK, localhost), (UPLINK, net.client)] {
+            assert!(
+                node.run(from, Packet::new(from, source, localhost, TCP, (1000, 8080)).frame()).is_none()
+            );
+        }
+        assert!(node.run(A, Packet::new(A, localhost, net.vip, TCP, (1000, 80)).frame()).is_none());
+        assert_eq!(node.sink.dropped, [DropReason::BadAddress; 5]);
+
+        let mut info = *node.tables.ports.get(A).unwrap();
+        (info.role, info.spoof_check) = (PortRole::Host, false);
+        node.tables.ports.insert(A, info);
+        for source in [net.a, localhost] {
+            let asked = Packet::new(A, source, localhost, UDP, (2000, 8080));
+            let (to, frame) = node.run(A, asked.frame()).unwrap();
+            let seen = see(&frame);
+            assert_eq!((to, seen.source), (B, net.node));
+            let answer = Packet::new(B, net.b, net.node, UDP, (8080, seen.ports.0));
+            let (to, frame) = node.run(B, answer.frame()).unwrap();
+            let seen = see(&frame);
+            assert_eq!((to, seen.source, seen.destination, seen.ports), (A, localhost, source, (8080, 2000)));
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! our own, by which they are known again; with the interface they go.
 
 use super::netlink::{converse, find};
-use super::pod::{accept_detours, ipv6_options};
+use super::pod::ipv6_options;
 use super::{LinkError, Step};
 use crate::message::{OURS, ip_of, output, table, usable};
 use futures_util::TryStreamExt;
@@ -13,8 +13,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use millrace_config::InterfaceName;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressScope};
+use rtnetlink::packet_route::link::{AfSpecInet, AfSpecUnspec, InetDevConf, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope, RouteType};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -201,7 +202,7 @@ async fn prepare_family(
         IpAddr::V6(_) if wanted.nic_mtu.is_none() => ipv6_options(name)?,
         IpAddr::V6(_) => {}
         IpAddr::V4(_) => {
-            accept_detours(name)?;
+            accept_own(handle, name, index).await?;
             if wanted.nic_mtu.is_none() {
                 give_address(handle, name, index).await?;
             }
@@ -212,6 +213,24 @@ async fn prepare_family(
         handle.neighbours().add(index, gateway).link_layer_address(&wanted.gateway_mac.0).replace();
     let value = format!("{gateway} at {}", wanted.gateway_mac);
     neighbour.execute().await.map_err(|error| LinkError::netlink(name, Step::Neighbour, value, &error))
+}
+
+/// Takes packets in that kernels usually do not trust. Three options are set, by netlink since `/proc/sys` may be read-only
+/// (`inet_set_link_af`, net/ipv4/devinet.c):
+/// - `rp_filter` 2, loose: clients of services come here by way of Millrace, and are answered by the NIC. That of an interface
+///   counts if it is greater than that of all (`fib_validate_source`, net/ipv4/fib_frontend.c).
+/// - `accept_local`: what the host asks a NodePort at its own address comes back from that address.
+/// - `route_localnet`: the same for host ports at 127.0.0.1. Nobody else gets at the host's loopback addresses by it: no other
+///   port's packets from or to them are routed (`check_source`, fastpath's `pipeline/resolve.rs`).
+async fn accept_own(handle: &Handle, name: &str, index: u32) -> Result<(), LinkError> {
+    let mut options = InetDevConf::default();
+    (options.rp_filter, options.accept_local, options.route_localnet) = (2, 1, 1);
+    let options =
+        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(options)])]);
+    let change = LinkUnspec::new_with_index(index).append_extra_attribute(options).build();
+    let changed = handle.link().change(change).execute().await;
+    let value = "rp_filter=2, accept_local=1, route_localnet=1";
+    changed.map_err(|error| LinkError::netlink(name, Step::Option, value, &error))
 }
 
 /// An address that nobody sends to or from. On an interface without any the kernel accepts no detours, however loose its

@@ -91,24 +91,19 @@ fn set_options(interface: &Interface) -> Result<(), LinkError> {
     if interface.has_v6() { ipv6_options(interface.name.as_str()) } else { Ok(()) }
 }
 
-/// The options for an interface that has IPv6.
+/// The options for an interface that has IPv6. It works without the first two: nobody advertises routers there, and addresses
+/// are added as known to be unique. `/proc/sys` may be read-only, as in a container without privileges.
 pub(super) fn ipv6_options(name: &str) -> Result<(), LinkError> {
     if !sysctl::file("ipv6").exists() {
         return Ok(());
     }
-    for (option, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")] {
-        set_option(option_path(6, name, option), value)
-            .map_err(|error| LinkError::kernel(name, Step::Option, format!("{option}={value}"), error))?;
+    for option in ["accept_ra", "accept_dad"] {
+        if let Err(error) = set_option(option_path(6, name, option), "0") {
+            tracing::debug!(interface = name, option, %error, "left as it is");
+        }
     }
-    Ok(())
-}
-
-/// Takes packets in whose answers leave by another interface: clients of services come here by way of Millrace, and are
-/// answered by the NIC. (`rp_filter` of an interface counts if it is greater than that of all, `fib_validate_source` in
-/// net/ipv4/fib_frontend.c: 1 is strict, 2 is loose.)
-pub(super) fn accept_detours(name: &str) -> Result<(), LinkError> {
-    set_option(option_path(4, name, "rp_filter"), "2")
-        .map_err(|error| LinkError::kernel(name, Step::Option, "rp_filter=2", error))
+    set_option(option_path(6, name, "disable_ipv6"), "0")
+        .map_err(|error| LinkError::kernel(name, Step::Option, "disable_ipv6=0", error))
 }
 
 fn option_path(family: u8, interface: &str, option: &str) -> PathBuf {

@@ -29,6 +29,11 @@ impl<F: Frame> Control<F> {
         self.add(config, Extra::default())
     }
 
+    /// Adds the host's leg; it takes what the host sends to frontends at the host's own addresses. On failure nothing is left of it.
+    pub(crate) fn add_leg_port(&mut self, config: PortConfig) -> Result<PortId, PortError> {
+        self.add(config, Extra { take: Take::Claimed, ..Extra::default() })
+    }
+
     /// Adds the port of an uplink; it takes nothing yet from a NIC that it shares. On failure nothing is left of it.
     pub(crate) fn add_uplink_port(
         &mut self,

@@ -2,8 +2,10 @@
 
 use super::bench::{Node, port};
 use millrace_config::PortRole;
-use millrace_model::{Kind, Node as NodeObject, Object, ObjectName};
+use millrace_fastpath::port::PortId;
+use millrace_model::{HostPort, Kind, Node as NodeObject, Object, ObjectName, Transport};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 const LEG: &str = "millrace0";
@@ -86,6 +88,45 @@ fn it_comes_when_the_objects_are_known_and_owns_what_the_host_sends_from() {
         (Some(ip("192.0.2.1")), Some(ip("2001:db8::1")))
     );
     assert!(errors(&node).is_empty());
+    node.end();
+}
+
+/// What the leg was told to take of what the host sends to itself.
+fn taken(node: &Node) -> Vec<String> {
+    let leg = node.control.leg_id().unwrap();
+    node.outside.claims.lock().unwrap()[&leg].iter().cloned().collect()
+}
+
+#[test]
+fn it_takes_what_the_host_sends_to_frontends_at_its_own_addresses() {
+    let mut node = node(&["10.96.0.0/16"]);
+    let to = |host_ip: Option<&str>| HostPort {
+        host_ip: host_ip.map(ip),
+        host_port: 8080,
+        container_port: 80,
+        protocol: Transport::Tcp,
+    };
+    node.control.model().set_host_ports(PortId(7), &[ip("10.1.0.7")], vec![to(None)]);
+    sync(&mut node);
+    let [at_node, at_localhost] =
+        ["192.0.2.1", "127.0.0.1"].map(|at| format!("Frontend {{ address: {at}, protocol: 6, port: 8080 }}"));
+    assert_eq!(taken(&node), [at_localhost.clone(), at_node]);
+    node.control.model().set_host_ports(PortId(7), &[ip("10.1.0.7")], vec![to(Some("127.0.0.1"))]);
+    // What it could not be told is reported, and told again.
+    node.outside.steering_fails.store(1, Ordering::SeqCst);
+    look(&mut node);
+    assert!(errors(&node)[0].contains("steering refused"), "{:?}", errors(&node));
+    node.outside.steering_fails.store(0, Ordering::SeqCst);
+    look(&mut node);
+    assert_eq!(taken(&node), std::slice::from_ref(&at_localhost));
+    assert!(errors(&node).is_empty());
+    // A new leg is told everything.
+    set_addresses(&node, &[]);
+    look(&mut node);
+    assert_eq!(owned(&node), None);
+    set_addresses(&node, &["192.0.2.1"]);
+    look(&mut node);
+    assert_eq!(taken(&node), [at_localhost]);
     node.end();
 }
 

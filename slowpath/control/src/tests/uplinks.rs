@@ -133,6 +133,23 @@ fn what_is_claimed_follows_the_tables_and_is_claimed_again_on_another_interface(
 }
 
 #[test]
+fn an_uplink_that_is_opened_after_the_leg_leaves_it_alone() {
+    let config = CONFIG.replace("hostLeg: none", "");
+    let config: Config = millrace_config::parse(Path::new("test"), &config).unwrap();
+    let mut node = Node::at(1, config, Arc::new(TempDir::new().unwrap()), Arc::<Outside>::default());
+    node.outside.host.lock().unwrap().addresses = vec!["192.0.2.1".parse().unwrap()];
+    node.control.set_synced();
+    node.control.publish();
+    let leg = node.control.leg_id();
+    assert!(leg.is_some());
+    told(&mut node, view(3));
+    assert!(id(&node).is_some());
+    assert_eq!(node.control.leg_id(), leg);
+    assert!(errors(&node).is_empty(), "{:?}", errors(&node));
+    node.end();
+}
+
+#[test]
 fn an_uplink_that_cannot_be_steered_is_closed_and_tried_again() {
     let mut node = node();
     node.outside.steering_fails.store(1, Ordering::SeqCst);

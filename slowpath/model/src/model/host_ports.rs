@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use millrace_fastpath::port::PortId;
 use millrace_fastpath::tables::{Backend, Frontend, FrontendKind, Pool, WhenEmpty};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A port of the node that leads to a pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,12 +26,18 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Whether it is one of an address of the node.
-    fn answers_at(&self, own: IpAddr) -> bool {
+    /// Where it answers on a node that has these addresses. `localhost` is among them where other nodes' portmap plugin has it:
+    /// always if it is asked for, else over IPv4.
+    fn answers_at(&self, own: &[IpAddr]) -> Vec<IpAddr> {
+        let of_family = |v4: bool| own.iter().copied().filter(move |own| own.is_ipv4() == v4);
+        let localhost = of_family(true).next().map(|_| IpAddr::V4(Ipv4Addr::LOCALHOST));
         match self.host_ip {
-            Some(wanted) if wanted.is_unspecified() => wanted.is_ipv4() == own.is_ipv4(),
-            Some(wanted) => wanted == own,
-            None => true,
+            None => own.iter().copied().chain(localhost).collect(),
+            Some(any) if any.is_unspecified() => {
+                of_family(any.is_ipv4()).chain(localhost.filter(|_| any.is_ipv4())).collect()
+            }
+            Some(wanted) if wanted.is_loopback() || own.contains(&wanted) => vec![wanted],
+            Some(_) => Vec::new(),
         }
     }
 }
@@ -97,8 +103,8 @@ impl Model {
     pub fn host_ports_elsewhere(&self) -> Vec<(PortId, IpAddr, u16, Transport)> {
         let own = self.nodes.own_addresses();
         let elsewhere = |port: &HostPort| {
-            let address = port.host_ip.filter(|ip| !ip.is_unspecified() && !own.contains(ip))?;
-            Some((address, port.host_port, port.protocol))
+            let address = port.host_ip.filter(|ip| !ip.is_unspecified())?;
+            port.answers_at(own).is_empty().then_some((address, port.host_port, port.protocol))
         };
         let of_pod = |(name, wanted): (&ObjectName, &Wanted)| {
             let id = name.name.parse().ok().map(PortId);
@@ -127,8 +133,8 @@ impl Model {
                 let pool = Pool { backends: sets.get(vec![backend]), when_empty: WhenEmpty::Reject };
                 plan.ids.insert(id);
                 plan.serving.insert((id, backend));
-                let here = |own: &IpAddr| AddressFamily::of(*own) == family && port.answers_at(*own);
-                for own in self.nodes.own_addresses().iter().copied().filter(here) {
+                let places = port.answers_at(self.nodes.own_addresses()).into_iter();
+                for own in places.filter(|own| AddressFamily::of(*own) == family) {
                     let key = ClaimKey { address: own, port: port.host_port, protocol: port.protocol };
                     let frontend = Frontend {
                         kind: FrontendKind::HostPort,

@@ -45,6 +45,21 @@ fn a_host_port_answers_at_every_address_of_the_node_and_leads_to_its_pod_alone()
         let tables = model.compile();
         assert!(at(&tables, here, 8080).is_some() && at(&tables, not_here, 8080).is_none(), "{any}");
     }
+    // The node's own processes find it at localhost, as they do where the portmap plugin serves.
+    for (wanted, v4, v6) in [
+        (None, true, false),
+        (Some("0.0.0.0"), true, false),
+        (Some("::"), false, false),
+        (Some("127.0.0.1"), true, false),
+        (Some("::1"), false, true),
+        (Some("192.0.2.1"), false, false),
+    ] {
+        model.set_host_ports(POD, &both, vec![port(wanted, 8080)]);
+        let tables = model.compile();
+        let found = ["127.0.0.1", "::1"].map(|own| at(&tables, own, 8080).is_some());
+        assert_eq!(found, [v4, v6], "{wanted:?}");
+        assert_eq!(model.host_ports_elsewhere(), [], "{wanted:?}");
+    }
     model.set_host_ports(POD, &both, vec![port(Some("198.51.100.1"), 8080)]);
     assert!(model.compile().services.is_empty());
     assert_eq!(model.host_ports_elsewhere(), [(POD, ip("198.51.100.1"), 8080, Transport::Tcp)]);
@@ -72,7 +87,8 @@ fn two_pods_that_want_one_port_of_the_node_are_told_apart_and_reported() {
     model.set_host_ports(PortId(4), &[ip("10.1.0.8")], vec![port(None, 8080)]);
     let tables = model.compile();
     assert_eq!(backends(&at(&tables, "192.0.2.1", 8080).unwrap())[0].address, ip("10.1.0.7").into());
-    assert_eq!(model.host_port_conflicts(), [(PortId(4), ip("192.0.2.1"), 8080, Transport::Tcp)]);
+    let conflicts = ["127.0.0.1", "192.0.2.1"].map(|at| (PortId(4), ip(at), 8080, Transport::Tcp));
+    assert_eq!(model.host_port_conflicts(), conflicts);
     model.set_host_ports(POD, &[], vec![]);
     let tables = model.compile();
     assert_eq!(backends(&at(&tables, "192.0.2.1", 8080).unwrap())[0].address, ip("10.1.0.8").into());

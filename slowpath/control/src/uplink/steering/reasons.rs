@@ -37,7 +37,8 @@ impl Reasons {
         self.compare(&before.addresses, &now.addresses, of_own_address_in_range);
         let (former, latter) = (of_node(&before.tables), of_node(&now.tables));
         self.compare(&former, &latter, |claim| claim);
-        for change in now.tables.services.frontend_changes(&before.tables.services) {
+        let changes = now.tables.services.frontend_changes(&before.tables.services);
+        for change in changes.filter(|change| !change.key.address.is_loopback()) {
             let of = |input: &ClaimInput, frontend: &Frontend| {
                 outside(&input.ranges, of_frontend(change.key, frontend.kind))
             };

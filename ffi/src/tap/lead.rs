@@ -1,0 +1,168 @@
+//! The host's packets to frontends at its own addresses: the kernel keeps them on the loopback interface, where a program
+//! (`bpf/lead.c`) takes them to the TAP.
+//!
+//! Nothing is loaded before there is something to lead. The programs go with their descriptors, so with the device and with the
+//! process; before Linux 6.6 the kernel knows no such descriptors, and a process that was killed leaves them until the next
+//! one comes.
+
+use super::file::TapFile;
+use crate::xdp::{XdpError, chain};
+use aya::maps::{HashMap, MapData};
+use aya::programs::tc::{
+    SchedClassifier, SchedClassifierLink, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
+};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use millrace_fastpath::port::{Claim, ClaimChanges};
+use millrace_fastpath::wire::ethernet::MacAddr;
+use std::collections::HashSet;
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lead.o"));
+
+/// The loopback interface of every network namespace.
+const LOOPBACK: &str = "lo";
+
+/// `struct frontend` of the source: address, port in network order, protocol, zero.
+type Key = [u8; 20];
+
+/// What leads the host to a TAP.
+pub(super) struct Lead {
+    /// The TAP, whose interface may get another name.
+    file: Arc<TapFile>,
+    ifindex: u32,
+    gateway: MacAddr,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// The programs and their map.
+struct Loaded {
+    frontends: HashMap<MapData, Key, u32>,
+    known: HashSet<Key>,
+    /// While they are here, the programs run.
+    _links: [SchedClassifierLink; 2],
+    _object: Ebpf,
+}
+
+impl Lead {
+    /// To a TAP behind which a router has this MAC address.
+    pub(super) fn new(file: Arc<TapFile>, ifindex: u32, gateway: MacAddr) -> Lead {
+        Lead { file, ifindex, gateway, loaded: Mutex::new(None) }
+    }
+
+    /// Leads the host to what is claimed, and no longer to what is released. Claims other than frontends mean nothing here.
+    pub(super) fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
+        let mut loaded = lock(&self.loaded);
+        let claimed: Vec<Key> = changes.claimed.iter().filter_map(key).collect();
+        if loaded.is_none() && claimed.is_empty() {
+            return Ok(());
+        }
+        let Loaded { frontends, known, .. } = match &mut *loaded {
+            Some(loaded) => loaded,
+            none => none.insert(self.load()?),
+        };
+        for key in changes.released.iter().filter_map(key) {
+            if known.contains(&key) {
+                frontends.remove(&key).map_err(|error| self.failed("changing the map", &error))?;
+                known.remove(&key);
+            }
+        }
+        for key in claimed {
+            if !known.contains(&key) {
+                frontends.insert(key, 1, 0).map_err(|error| self.failed("changing the map", &error))?;
+                known.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Loaded, XdpError> {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        loader.override_global("leg", &self.ifindex, true);
+        loader.override_global("gateway", &self.gateway.0, true);
+        let loading = "loading the programs (CAP_BPF and CAP_NET_ADMIN?)";
+        let mut object = loader.load(OBJECT).map_err(|error| self.failed(loading, &error))?;
+        let map = object.take_map("frontends");
+        let map = map.ok_or_else(|| self.refused(loading, "the object has no map frontends".to_owned()))?;
+        let frontends = HashMap::try_from(map).map_err(|error| self.failed(loading, &error))?;
+        let links = [
+            self.attach(&mut object, "lead", LOOPBACK, TcAttachType::Egress)?,
+            self.attach(&mut object, "back", &self.interface(), TcAttachType::Ingress)?,
+        ];
+        Ok(Loaded { frontends, known: HashSet::new(), _links: links, _object: object })
+    }
+
+    fn attach(
+        &self,
+        object: &mut Ebpf,
+        name: &str,
+        interface: &str,
+        place: TcAttachType,
+    ) -> Result<SchedClassifierLink, XdpError> {
+        let attaching = "attaching the programs";
+        let program = object.program_mut(name);
+        let program: &mut SchedClassifier = match program.map(TryInto::try_into) {
+            Some(program) => program.map_err(|error| self.failed(attaching, &error))?,
+            None => return Err(self.refused(attaching, format!("the object has no program {name}"))),
+        };
+        program.load().map_err(|error| self.failed(attaching, &error))?;
+        // What the kernel has no links for is kept by a queueing discipline, and may be left by a process that was killed.
+        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
+            let _ = qdisc_add_clsact(interface);
+            let _ = qdisc_detach_program(interface, place, name);
+        }
+        let id = program.attach(interface, place).map_err(|error| self.failed(attaching, &error))?;
+        program.take_link(id).map_err(|error| self.failed(attaching, &error))
+    }
+
+    fn failed(&self, doing: &'static str, error: &dyn Error) -> XdpError {
+        self.refused(doing, chain(error))
+    }
+
+    fn refused(&self, doing: &'static str, reason: String) -> XdpError {
+        XdpError::Lead { interface: self.interface(), doing, reason }
+    }
+
+    fn interface(&self) -> String {
+        self.file.name().unwrap_or_else(|error| error.to_string())
+    }
+}
+
+/// The map's key for a claim on a frontend.
+fn key(claim: &Claim) -> Option<Key> {
+    let Claim::Frontend { address, protocol, port } = claim else { return None };
+    let mut key = [0; 20];
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    key[..16].copy_from_slice(&octets);
+    key[16..18].copy_from_slice(&port.to_be_bytes());
+    key[18] = *protocol;
+    Some(key)
+}
+
+/// A panic while the lock was held leaves nothing half done here: each change is one system call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_laid_out_as_the_program_reads_it() {
+        let claim =
+            |address: &str| Claim::Frontend { address: address.parse().unwrap(), protocol: 6, port: 0x1234 };
+        let v4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1, 0x12, 0x34, 6, 0];
+        assert_eq!(key(&claim("192.0.2.1")), Some(v4));
+        let v6 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x12, 0x34, 6, 0];
+        assert_eq!(key(&claim("::1")), Some(v6));
+        assert_eq!(key(&Claim::Host([192, 0, 2, 1].into())), None);
+    }
+}
