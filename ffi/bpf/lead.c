@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Leads the host's packets to frontends at its own addresses to the host's leg. The kernel keeps what the host sends to itself
-// on the loopback interface, where it passes `lead` on its way out; `back` sees what comes back by the leg.
+// Leads the host's packets to frontends that are at no cluster address to the host's leg: `lead` is at the egress of the loopback
+// interface, where the kernel keeps what the host sends to itself, and of the NICs by which it sends the rest; `back` sees what
+// comes back by the leg.
 //
 // Whatever cannot be read stays where it is.
 

@@ -206,6 +206,30 @@ fn the_world_reaches_endpoints_of_other_nodes_masqueraded() {
     }
 }
 
+/// A host sends what is for an external address by its NIC; where such an address is a service's, that is no way to it.
+#[test]
+fn nodes_themselves_reach_external_and_load_balancers_addresses() {
+    let scene = scene("auto");
+    let fabric = &scene.fabric;
+    fabric.serve_with(&service(), &[1], everywhere("Cluster"));
+    for node in fabric.nodes() {
+        for family in Family::BOTH {
+            for to in [at(EXTERNAL, family), at(BALANCER, family)] {
+                request(&node.host, to, &Protocol::ALL, "b", node.host.address(family));
+                exchange(&node.host, to, 2 << 20).unwrap();
+            }
+            // Only there: other ports go where they went before.
+            let other = SocketAddr::new(at(EXTERNAL, family).ip(), PORT + 1);
+            ask(&node.host, Protocol::Tcp, other).unwrap_err();
+        }
+    }
+    fabric.serve_with(&service(), &[], everywhere("Cluster"));
+    for family in Family::BOTH {
+        assert_refused(&fabric.node(1).host, Protocol::Tcp, at(EXTERNAL, family));
+    }
+    scene.fabric.stop();
+}
+
 #[test]
 fn with_the_local_policy_the_client_is_kept_and_nodes_without_endpoints_are_silent() {
     let scene = scene("auto");

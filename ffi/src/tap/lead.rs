@@ -1,4 +1,5 @@
-//! The host's packets to frontends at its own addresses: the kernel keeps them on the loopback interface, where a program
+//! The host's packets to frontends at other than cluster addresses. Those at the host's own addresses the kernel keeps on the
+//! loopback interface, the others it sends out by the NICs that it shares with us: at the egress of all these a program
 //! (`bpf/lead.c`) takes them to the TAP.
 //!
 //! Nothing is loaded before there is something to lead. The programs go with their descriptors, so with the device and with the
@@ -6,8 +7,10 @@
 //! one comes.
 
 use super::file::TapFile;
+use crate::interface;
 use crate::xdp::{XdpError, chain};
 use aya::maps::{HashMap, MapData};
+use aya::programs::ProgramError;
 use aya::programs::tc::{
     SchedClassifier, SchedClassifierLink, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
 };
@@ -15,7 +18,7 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use millrace_fastpath::port::{Claim, ClaimChanges};
 use millrace_fastpath::wire::ethernet::MacAddr;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +37,17 @@ pub(super) struct Lead {
     /// The TAP, whose interface may get another name.
     file: Arc<TapFile>,
     ifindex: u32,
-    gateway: MacAddr,
+    config: LeadConfig,
     loaded: Mutex<Option<Loaded>>,
+}
+
+/// What a TAP has that is the host's own leg.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeadConfig {
+    /// The MAC address of the router behind it.
+    pub router: MacAddr,
+    /// The interfaces by which the host's packets leave, besides the loopback. They may come and go.
+    pub ways_out: Vec<String>,
 }
 
 /// The programs and their map.
@@ -44,13 +56,15 @@ struct Loaded {
     known: HashSet<Key>,
     /// While they are here, the programs run.
     _links: [SchedClassifierLink; 2],
-    _object: Ebpf,
+    /// The same on the ways out that there are, by name, with their numbers.
+    ways_out: BTreeMap<String, (u32, SchedClassifierLink)>,
+    object: Ebpf,
 }
 
 impl Lead {
-    /// To a TAP behind which a router has this MAC address.
-    pub(super) fn new(file: Arc<TapFile>, ifindex: u32, gateway: MacAddr) -> Lead {
-        Lead { file, ifindex, gateway, loaded: Mutex::new(None) }
+    /// To a TAP.
+    pub(super) fn new(file: Arc<TapFile>, ifindex: u32, config: LeadConfig) -> Lead {
+        Lead { file, ifindex, config, loaded: Mutex::new(None) }
     }
 
     /// Leads the host to what is claimed, and no longer to what is released. Claims other than frontends mean nothing here.
@@ -60,10 +74,12 @@ impl Lead {
         if loaded.is_none() && claimed.is_empty() {
             return Ok(());
         }
-        let Loaded { frontends, known, .. } = match &mut *loaded {
+        let loaded = match &mut *loaded {
             Some(loaded) => loaded,
             none => none.insert(self.load()?),
         };
+        self.follow(loaded)?;
+        let Loaded { frontends, known, .. } = loaded;
         for key in changes.released.iter().filter_map(key) {
             if known.contains(&key) {
                 frontends.remove(&key).map_err(|error| self.failed("changing the map", &error))?;
@@ -79,11 +95,27 @@ impl Lead {
         Ok(())
     }
 
+    /// Sees to it that the program is on the ways out that are there now.
+    fn follow(&self, loaded: &mut Loaded) -> Result<(), XdpError> {
+        for name in &self.config.ways_out {
+            let now = interface::index(name).ok();
+            if loaded.ways_out.get(name).map(|(index, _)| *index) == now {
+                continue;
+            }
+            loaded.ways_out.remove(name);
+            if let Some(index) = now {
+                let link = self.attach(&mut loaded.object, "lead", name, TcAttachType::Egress)?;
+                loaded.ways_out.insert(name.clone(), (index, link));
+            }
+        }
+        Ok(())
+    }
+
     fn load(&self) -> Result<Loaded, XdpError> {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         loader.override_global("leg", &self.ifindex, true);
-        loader.override_global("gateway", &self.gateway.0, true);
+        loader.override_global("gateway", &self.config.router.0, true);
         let loading = "loading the programs (CAP_BPF and CAP_NET_ADMIN?)";
         let mut object = loader.load(OBJECT).map_err(|error| self.failed(loading, &error))?;
         let map = object.take_map("frontends");
@@ -93,7 +125,7 @@ impl Lead {
             self.attach(&mut object, "lead", LOOPBACK, TcAttachType::Egress)?,
             self.attach(&mut object, "back", &self.interface(), TcAttachType::Ingress)?,
         ];
-        Ok(Loaded { frontends, known: HashSet::new(), _links: links, _object: object })
+        Ok(Loaded { frontends, known: HashSet::new(), _links: links, ways_out: BTreeMap::new(), object })
     }
 
     fn attach(
@@ -109,7 +141,10 @@ impl Lead {
             Some(program) => program.map_err(|error| self.failed(attaching, &error))?,
             None => return Err(self.refused(attaching, format!("the object has no program {name}"))),
         };
-        program.load().map_err(|error| self.failed(attaching, &error))?;
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(self.failed(attaching, &error)),
+        }
         // What the kernel has no links for is kept by a queueing discipline, and may be left by a process that was killed.
         if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
             let _ = qdisc_add_clsact(interface);

@@ -16,4 +16,5 @@ mod place;
 mod queue;
 
 pub use error::{TapError, TapStep};
+pub use lead::LeadConfig;
 pub use open::{TapConfig, TapPools, TapPort, open, open_port};

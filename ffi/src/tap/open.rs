@@ -3,7 +3,7 @@
 use super::device::TapDevice;
 use super::error::{TapError, TapStep};
 use super::file::TapFile;
-use super::lead::Lead;
+use super::lead::{Lead, LeadConfig};
 use super::place::within;
 use super::queue::TapQueue;
 #[cfg(doc)]
@@ -14,7 +14,6 @@ use crate::interface;
 use crate::mbuf::Mbuf;
 use crate::mempool::{Mempool, MempoolConfig};
 use millrace_fastpath::port::{PortCounters, PortQueue};
-use millrace_fastpath::wire::ethernet::MacAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -35,15 +34,15 @@ pub struct TapConfig {
     pub namespace: Option<PathBuf>,
     /// Whether it is there already, left by an earlier port that had it last ([`Device::set_lasting`]).
     pub adopted: bool,
-    /// For the host's own leg: the MAC address of the router behind it. Frontends that are claimed ([`Device::steer`]) are then
-    /// the host's own packets to them, too, which it would keep to itself.
-    pub router: Option<MacAddr>,
+    /// For the host's own leg: frontends that are claimed ([`Device::steer`]) are then the host's own packets to them, which would
+    /// not come here by themselves.
+    pub lead: Option<LeadConfig>,
 }
 
 impl TapConfig {
     /// A new TAP in the calling thread's network namespace.
     pub fn here(name: impl Into<String>, queues: u32) -> TapConfig {
-        TapConfig { name: name.into(), queues, namespace: None, adopted: false, router: None }
+        TapConfig { name: name.into(), queues, namespace: None, adopted: false, lead: None }
     }
 }
 
@@ -113,7 +112,7 @@ pub fn open_port(
         file: files[0].clone(),
         queues: config.queues,
         window: Mutex::new(None),
-        lead: config.router.map(|router| Lead::new(files[0].clone(), ifindex, router)),
+        lead: config.lead.clone().map(|config| Lead::new(files[0].clone(), ifindex, config)),
     };
     let queue = |file| {
         let queue = TapQueue::new(file, pools.small.clone(), pools.large.clone(), counters.clone());

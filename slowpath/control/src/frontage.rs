@@ -1,7 +1,7 @@
 //! Frontends that the host's own packets would not come to by themselves.
 //!
-//! A kernel keeps what its host sends to the host's own addresses. NodePorts and host ports are at such addresses, and load
-//! balancers' and external addresses may be: the host's leg is told of all of them ([`Device::steer`]).
+//! A kernel keeps what its host sends to the host's own addresses, as those of NodePorts and host ports, and sends what is for
+//! load balancers' and external addresses past us by its NIC. The host's leg is told of all of them ([`Device::steer`]).
 
 use crate::control::Control;
 #[cfg(doc)]
@@ -67,10 +67,8 @@ impl<F: Frame> Control<F> {
             return;
         };
         let changes = self.frontage.changes(leg);
-        if changes.is_empty() {
-            return;
-        }
-        // What could not be told is told again.
+        // Told also when there is nothing new: it follows the interfaces that it takes packets from. What could not be told is told
+        // again.
         self.frontage.problem = match device.steer(&changes) {
             Ok(()) => {
                 self.frontage.untold.clear();

@@ -15,6 +15,7 @@ use millrace_control::{
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::mbuf::Mbuf;
+use millrace_ffi::tap::LeadConfig;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -91,7 +92,7 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(memory.clone(), domain, objects::gateway(config).mac)),
+            driver: Box::new(Drivers::new(memory.clone(), domain, lead(config))),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),
@@ -131,4 +132,13 @@ fn follow(
     let handle = handle.clone();
     let tell = move |view| handle.change(move |control| control.set_kernel_view(view)).is_ok();
     Ok(Some(Follower::start(interfaces, tell)?))
+}
+
+/// What the host's own leg has: the host speaks past us by the NICs that it shares.
+fn lead(config: &Config) -> LeadConfig {
+    let shared = config.uplinks.iter().filter(|uplink| !uplink.takes_nic());
+    LeadConfig {
+        router: objects::gateway(config).mac,
+        ways_out: shared.map(|uplink| uplink.interface.to_string()).collect(),
+    }
 }

@@ -10,7 +10,7 @@ use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
-use millrace_ffi::tap::{self, TapConfig};
+use millrace_ffi::tap::{self, LeadConfig, TapConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
 use std::sync::Arc;
@@ -24,13 +24,13 @@ const MOST_UPLINK_FILL: u32 = 4_096;
 pub(crate) struct Drivers {
     memory: PacketMemory,
     domain: Arc<Domain>,
-    /// The MAC address of the router that every port sees.
-    router: MacAddr,
+    /// What the host's own leg has.
+    lead: LeadConfig,
 }
 
 impl Drivers {
-    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, router: MacAddr) -> Self {
-        Drivers { memory, domain, router }
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig) -> Self {
+        Drivers { memory, domain, lead }
     }
 }
 
@@ -56,7 +56,7 @@ impl Driver<Mbuf> for Drivers {
                 let config = TapConfig {
                     namespace: netns.as_ref().filter(|_| in_pod).map(Netns::path),
                     adopted: request.place == Place::Adopted,
-                    router: (request.take == Take::Claimed).then_some(self.router),
+                    lead: (request.take == Take::Claimed).then(|| self.lead.clone()),
                     ..TapConfig::here(interface, queues.into())
                 };
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?
