@@ -28,14 +28,16 @@ impl<T> Snapshot<T> {
         }
     }
 
-    /// Makes `value` the current value and frees the former ones that nobody can see any more.
-    pub fn publish(&self, value: Box<T>) {
+    /// Makes `value` the current value and frees the former ones that nobody can see any more. Gives the epoch that, once
+    /// [`passed`](Domain::passed), has every reader read `value` or a later one from its next burst on.
+    pub fn publish(&self, value: Box<T>) -> Epoch {
         let old = self.current.swap(Box::into_raw(value), Ordering::SeqCst);
         let epoch = self.domain.advance();
         if let Ok(mut retired) = self.retired.lock() {
             retired.push((epoch, old));
         }
         self.reclaim();
+        epoch
     }
 
     /// Frees former values that nobody can see any more; gives how many are still waiting.

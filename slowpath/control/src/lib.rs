@@ -18,6 +18,7 @@ pub mod link;
 mod message;
 mod plumbing;
 mod port;
+mod programming;
 mod progress;
 mod publish;
 mod read;

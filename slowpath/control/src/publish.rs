@@ -60,11 +60,12 @@ impl<F: Frame> Control<F> {
         }
         let incoming = self.model.take_incoming();
         self.current = self.model.compile();
-        self.tables.publish(Box::new(self.current.clone()));
+        let epoch = self.tables.publish(Box::new(self.current.clone()));
         self.steer();
         self.tell_leg();
         self.published_at = Instant::now();
-        self.sync.note(began, changed, &incoming, &self.model);
+        self.sync.note(began, epoch, changed, &incoming, &self.model);
+        self.look_at_workers();
         // Before everything is known, an absent endpoint means nothing.
         if self.source_synced {
             self.sync.tell_checks(&self.model);

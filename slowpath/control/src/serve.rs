@@ -6,9 +6,11 @@ use millrace_fastpath::port::Frame;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// The least time between two publications of changes. A change that comes alone is published at once; those that come
-/// in numbers are published together: a rolling update costs a few publications, not thousands.
-const COALESCE: Duration = Duration::from_millis(5);
+/// How many times as long as a publication took the next one waits, and for how long at most. A change that comes alone is
+/// published at once. Those that come in numbers are published together, the more the longer they take: a rolling update
+/// costs a few publications, not thousands, and requests find the control thread free in between.
+const REST: u32 = 8;
+const LONGEST_REST: Duration = Duration::from_millis(4);
 /// How long a packet waits at most before it is known for which neighbour it waits.
 const HEAR: Duration = Duration::from_millis(5);
 /// Interval of housekeeping.
@@ -52,10 +54,17 @@ impl<F: Frame + 'static> ControlHandle<F> {
         self.inbox.try_send(Message::Request(Box::new(request))).map_err(|_| Busy)
     }
 
-    /// Runs a change of the model on the control thread and publishes it within 5 ms. Waits while the inbox is full.
+    /// Runs a change of the model on the control thread and publishes it: at once, or together with what else comes within
+    /// 4 ms after the last publication. Waits while the inbox is full.
     pub fn change(&self, change: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
         self.progress.note_queued(Instant::now());
         self.inbox.send(Message::Change(Box::new(change))).map_err(|_| Busy)
+    }
+
+    /// Runs a change of the model on the control thread that nobody is to see before a later one is published. Waits while
+    /// the inbox is full.
+    pub fn prepare(&self, change: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
+        self.inbox.send(Message::Request(Box::new(change))).map_err(|_| Busy)
     }
 
     /// Ends [`ControlLoop::run`] after what was handed over before.
@@ -91,6 +100,7 @@ impl<F: Frame + 'static> ControlLoop<F> {
             if self.control.has_uplinks() {
                 until = until.min(Instant::now() + HEAR);
             }
+            until = self.control.next_look().map_or(until, |look| look.min(until));
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Message::Change(change)) => {
                     change(&mut self.control);
@@ -100,13 +110,15 @@ impl<F: Frame + 'static> ControlLoop<F> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return self.control,
             }
+            self.control.look_at_workers();
             self.control.hear_workers();
             let now = Instant::now();
             progress.note_beat(now);
             if due.is_some_and(|due| due <= now) {
                 self.control.publish();
                 due = None;
-                earliest = Instant::now() + COALESCE;
+                let published = Instant::now();
+                earliest = published + rest_after(published - now);
             }
             if next_tick <= now {
                 self.control.tick();
@@ -114,4 +126,9 @@ impl<F: Frame + 'static> ControlLoop<F> {
             }
         }
     }
+}
+
+/// How long to wait after a publication that took so long.
+fn rest_after(publication: Duration) -> Duration {
+    LONGEST_REST.min(publication * REST)
 }

@@ -2,13 +2,15 @@
 
 use crate::control::Control;
 use crate::histogram::Histogram;
+use crate::programming::Programming;
 use crate::progress::Progress;
 use millrace_api::ObjectError;
 use millrace_fastpath::port::Frame;
-use millrace_model::{AddressFamily, HealthCheck, Incoming, Model, Seen, WithoutLocal};
+use millrace_fastpath::sync::Epoch;
+use millrace_model::{HealthCheck, Incoming, Kind, Model, Seen, WithoutLocal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 /// The health checks that the node is to answer, by port.
@@ -20,9 +22,9 @@ pub(crate) struct Sync {
     /// The model's generation of the checks that were told last.
     generation: Option<u64>,
     checks: watch::Sender<HealthChecks>,
-    started: SystemTime,
     duration: Histogram,
-    programming: [Histogram; 2],
+    programming: Programming,
+    load: Option<Duration>,
 }
 
 /// What metrics want to know of changes, of both families if not said otherwise.
@@ -30,8 +32,12 @@ pub(crate) struct Sync {
 pub struct SyncReading {
     /// How long compiling and publishing took each time.
     pub duration: Histogram,
-    /// Time from a change in the cluster to its publication: `[IPv4, IPv6]`.
+    /// Time from a change in the cluster until every worker used it: `[IPv4, IPv6]`.
     pub programming: [Histogram; 2],
+    /// Time from when a change was heard of until every worker used it, by kind of object.
+    pub changes: BTreeMap<Kind, Histogram>,
+    /// How long it took at the start until everything was in the tables.
+    pub load: Option<Duration>,
     /// When a change was handed over last.
     pub queued: Option<SystemTime>,
     /// When tables were last published.
@@ -52,26 +58,27 @@ impl Sync {
             progress: Progress::new(),
             generation: None,
             checks: watch::Sender::new(HealthChecks::default()),
-            started: SystemTime::now(),
             duration: Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power))),
-            programming: [programming(), programming()],
+            programming: Programming::new(),
+            load: None,
         }
     }
 
-    /// Takes note of a publication that began at `began` and ends now. It had something new in it if it was `changed`, and
-    /// `incoming` by Services and EndpointSlices.
-    pub(crate) fn note(&mut self, began: Instant, changed: bool, incoming: &Incoming, model: &Model) {
+    /// Takes note of a publication that began at `began` and ends now; who has announced `epoch` uses it. It had something
+    /// new in it if it was `changed`, and `incoming` by Services and EndpointSlices.
+    pub(crate) fn note(
+        &mut self,
+        began: Instant,
+        epoch: Epoch,
+        changed: bool,
+        incoming: &Incoming,
+        model: &Model,
+    ) {
         let now = Instant::now();
         if changed {
             self.duration.observe(now.saturating_duration_since(began));
         }
-        let wall = SystemTime::now();
-        // What changed before this process ran says nothing about it.
-        for (family, time) in incoming.triggers().filter(|&(_, time)| time > self.started) {
-            let at = usize::from(family == AddressFamily::V6);
-            // A clock that is ahead of ours gives nothing to measure.
-            self.programming[at].observe(wall.duration_since(time).unwrap_or_default());
-        }
+        self.programming.publish(epoch, incoming, now);
         self.progress.note_published(now, model.is_leaving());
     }
 
@@ -82,12 +89,6 @@ impl Sync {
             self.checks.send_replace(Arc::new(model.health_checks()));
         }
     }
-}
-
-/// The buckets of kube-proxy's `network_programming_duration_seconds` (pkg/proxy/metrics/metrics.go).
-fn programming() -> Histogram {
-    let seconds = (1..60).chain((60..=115).step_by(5)).chain((120..=300).step_by(30)).map(f64::from);
-    Histogram::new([0.0, 0.25, 0.5].into_iter().chain(seconds))
 }
 
 impl<F: Frame> Control<F> {
@@ -106,12 +107,37 @@ impl<F: Frame> Control<F> {
         self.health_errors = errors;
     }
 
+    /// Takes note that a change which is in the model now was heard of at this time.
+    pub fn note_heard(&mut self, kind: Kind, heard: Instant) {
+        self.sync.programming.hear(kind, heard);
+    }
+
+    /// Takes note of how long it took at the start until everything was in the tables.
+    pub fn note_load(&mut self, load: Duration) {
+        self.sync.load = Some(load);
+    }
+
+    /// When to [look at the workers](Self::look_at_workers) again, if what was published may not have reached all of them.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.sync.programming.next_look()
+    }
+
+    /// Looks whether what was published is used by every worker.
+    pub(crate) fn look_at_workers(&mut self) {
+        if self.next_look().is_some() {
+            self.sync.programming.look(&self.domain, Instant::now(), SystemTime::now());
+        }
+    }
+
     /// How fast changes reach the workers. Looks at all services with a `Local` policy.
-    pub fn read_sync(&self) -> SyncReading {
+    pub fn read_sync(&mut self) -> SyncReading {
+        self.look_at_workers();
         let incoming = self.model.incoming();
         SyncReading {
             duration: self.sync.duration.clone(),
-            programming: self.sync.programming.clone(),
+            programming: self.sync.programming.triggers().clone(),
+            changes: self.sync.programming.changes().clone(),
+            load: self.sync.load,
             queued: self.sync.progress.queued(),
             published: self.sync.progress.health(Instant::now()).published,
             seen: self.model.seen(),
@@ -133,11 +159,5 @@ mod tests {
         let sync = Sync::new();
         let duration = bounds(&sync.duration);
         assert_eq!((duration.len(), duration[0], duration[14]), (16, 0.001, 16.384));
-        let programming = bounds(&sync.programming[0]);
-        assert_eq!(programming.len(), 3 + 59 + 12 + 7 + 1);
-        assert!(programming.is_sorted());
-        for bound in [0.0, 0.25, 0.5, 1.0, 59.0, 60.0, 65.0, 115.0, 120.0, 150.0, 300.0] {
-            assert!(programming.contains(&bound), "{bound}");
-        }
     }
 }

@@ -12,12 +12,13 @@ use millrace_model::{
     Kind, Model, ModelConfig, Object, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode,
 };
 use millrace_source::{
-    Access, Announcer, Change, DirectorySource, Heard, HeardOfKind, KubernetesSource, Liveness, Problem,
+    Access, Announcer, Change, DirectorySource, Heard, HeardOfKind, KubernetesSource, Liveness, News, Problem,
 };
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::time::Instant;
 
 /// Changes that are handed to the control thread at once, at most: a large directory is told in steps between which
 /// requests are answered.
@@ -81,7 +82,8 @@ pub(crate) fn gateway(config: &Config) -> Gateway {
 /// A source that has begun to tell, to nobody yet.
 pub(crate) struct Objects {
     source: ObjectSource,
-    told: Receiver<Change>,
+    began: Instant,
+    told: Receiver<News>,
     liveness: Liveness,
 }
 
@@ -104,7 +106,7 @@ impl ObjectSource {
 impl Objects {
     /// Starts the configured source.
     pub(crate) fn open(config: &Config, node: &NodeName) -> Result<Self, StartError> {
-        let ((tell, told), liveness) = (channel(), Liveness::default());
+        let ((tell, told), liveness, began) = (channel(), Liveness::default(), Instant::now());
         let source = match &config.source {
             Source::Directory(directory) => {
                 ObjectSource::Directory { _watching: DirectorySource::try_new(directory, tell)? }
@@ -120,7 +122,7 @@ impl Objects {
                 ObjectSource::Kubernetes(KubernetesSource::try_new(&access, &node, &liveness, tell)?)
             }
         };
-        Ok(Objects { source, told, liveness })
+        Ok(Objects { source, began, told, liveness })
     }
 
     /// Has what the source tells applied to the model. Once all that was there at the start is in the tables, the configured
@@ -131,7 +133,7 @@ impl Objects {
         control: &ControlHandle<Mbuf>,
         readiness: Readiness,
     ) -> Result<ObjectSource, StartError> {
-        let Objects { source, told, liveness } = self;
+        let Objects { source, began, told, liveness } = self;
         let control = control.clone();
         if liveness.heard().is_some() {
             let tell = move |control: &mut Control<Mbuf>| {
@@ -141,7 +143,8 @@ impl Objects {
                 .request(tell)
                 .map_err(|error| StartError::system("reporting the source")(io::Error::other(error)))?;
         }
-        let start = Start { config: Arc::new(config.clone()), readiness, announcer: source.announcer() };
+        let start =
+            Start { began, config: Arc::new(config.clone()), readiness, announcer: source.announcer() };
         std::thread::Builder::new()
             .name("objects".to_owned())
             .spawn(move || forward(&told, &control, &start))
@@ -150,27 +153,48 @@ impl Objects {
     }
 }
 
-/// Who is to learn that the node serves.
+/// What the start is measured by, and who is to learn that the node serves.
 #[derive(Clone)]
 struct Start {
+    began: Instant,
     config: Arc<Config>,
     readiness: Readiness,
     announcer: Option<Announcer>,
 }
 
-/// Runs until the source or the control thread ends.
-fn forward(told: &Receiver<Change>, control: &ControlHandle<Mbuf>, start: &Start) {
+/// Runs until the source or the control thread ends. Until everything that was there at the start has been told, nothing of
+/// it is published: tables are made once, from all of it. Only one batch is on its way at a time. While the control thread
+/// is busy, what comes is gathered here instead of before the requests in its inbox.
+fn forward(told: &Receiver<News>, control: &ControlHandle<Mbuf>, start: &Start) {
+    let mut is_synced = false;
     while let Ok(first) = told.recv() {
-        let batch: Vec<Change> = std::iter::once(first).chain(told.try_iter()).take(BATCH).collect();
-        let start = start.clone();
+        let batch: Vec<News> = std::iter::once(first).chain(told.try_iter()).take(BATCH).collect();
+        let was_synced = is_synced;
+        is_synced |= batch.iter().any(|news| news.change == Change::Synced);
+        let (start, (say, applied)) = (start.clone(), sync_channel(1));
         let apply = move |control: &mut Control<Mbuf>| {
-            for change in batch {
-                apply(change, control, &start);
+            for news in batch {
+                if was_synced {
+                    note(&news, control);
+                }
+                apply(news.change, control, &start);
             }
+            // Who waits for it has not ended before.
+            let _ = say.send(());
         };
-        if control.change(apply).is_err() {
+        let sent = if is_synced { control.change(apply) } else { control.prepare(apply) };
+        if sent.is_err() || applied.recv().is_err() {
             return;
         }
+    }
+}
+
+/// Has it measured how long the change takes.
+fn note(news: &News, control: &mut Control<Mbuf>) {
+    match &news.change {
+        Change::Apply(object) => control.note_heard(object.kind(), news.heard),
+        Change::Delete(kind, _) => control.note_heard(*kind, news.heard),
+        Change::Problems(_) | Change::Synced => {}
     }
 }
 
@@ -191,6 +215,7 @@ fn apply(change: Change, control: &mut Control<Mbuf>, start: &Start) {
         Change::Synced => {
             control.set_synced();
             control.publish();
+            control.note_load(start.began.elapsed());
             // Containers first: theirs are flows that wait.
             control.adopt_attachments();
             control.open_configured_ports();

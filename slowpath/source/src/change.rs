@@ -3,6 +3,16 @@
 use millrace_model::{Kind, Object, ObjectName};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Instant;
+
+/// A change, and when the source heard of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct News {
+    /// What has changed.
+    pub change: Change,
+    /// When that was heard of, before anything was done with it.
+    pub heard: Instant,
+}
 
 /// One thing that a source has to say.
 #[derive(Clone, PartialEq, Debug)]

@@ -12,7 +12,7 @@ mod kubernetes;
 mod liveness;
 pub mod manifest;
 
-pub use change::{Change, Problem};
+pub use change::{Change, News, Problem};
 pub use directory::{DirectorySource, SourceError};
 pub use kubernetes::{Access, Announcer, KubernetesError, KubernetesSource, used_verbs};
 pub use liveness::{Failure, Heard, HeardOfKind, Liveness};

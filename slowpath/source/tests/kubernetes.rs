@@ -3,7 +3,7 @@
 
 use millrace_apiserver::{ApiServer, Store};
 use millrace_model::{Kind, ObjectName};
-use millrace_source::{Access, Change, KubernetesSource, Liveness};
+use millrace_source::{Access, Change, KubernetesSource, Liveness, News};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Followed {
     _source: KubernetesSource,
     liveness: Liveness,
-    changes: Receiver<Change>,
+    changes: Receiver<News>,
     _file: tempfile::NamedTempFile,
 }
 
@@ -33,7 +33,7 @@ impl Followed {
 
     /// The next change.
     fn next(&self) -> Change {
-        self.changes.recv_timeout(PATIENCE).expect("a change")
+        self.changes.recv_timeout(PATIENCE).expect("a change").change
     }
 
     /// All changes until everything is known.

@@ -1,9 +1,9 @@
 //! What publications tell load balancers and measure.
 
-use super::bench::Node;
+use super::bench::{Node, eventually};
 use super::objects::{cluster, service};
-use crate::ControlLoop;
-use millrace_model::{Object, Service, TrafficPolicy};
+use crate::{ControlLoop, SyncReading};
+use millrace_model::{Kind, Object, Service, TrafficPolicy};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,7 +39,7 @@ fn health_checks_are_told_when_everything_is_known_and_when_they_change() {
 }
 
 #[test]
-fn a_publication_observes_the_triggers_since_the_start() {
+fn what_was_triggered_since_the_start_is_observed_once_the_workers_use_it() {
     let mut node = Node::new(1);
     let start = SystemTime::now();
     std::thread::sleep(Duration::from_millis(1));
@@ -58,11 +58,16 @@ fn a_publication_observes_the_triggers_since_the_start() {
     }
     let before = node.control.read_sync();
     assert_eq!((before.pending_slices, before.seen.slices), (8, 8));
+    let heard = Instant::now();
+    node.control.note_heard(Kind::EndpointSlice, heard);
     node.control.publish();
+    let counts = |sync: &SyncReading| sync.programming.each_ref().map(crate::Histogram::count);
+    eventually("the worker uses it", || counts(&node.control.read_sync()) != [0, 0]);
     let after = node.control.read_sync();
     assert_eq!((after.pending_slices, after.seen.slices), (0, 8));
-    let counts = after.programming.each_ref().map(crate::Histogram::count);
-    assert_eq!(counts, [4, 0], "of each service one just now, one by a clock that is ahead");
+    assert_eq!(counts(&after), [4, 0], "of each service one just now, one by a clock that is ahead");
+    assert_eq!(after.changes[&Kind::EndpointSlice].count(), 1);
+    assert!(after.changes[&Kind::EndpointSlice].sum() <= heard.elapsed());
     assert!(after.programming[0].sum() < Duration::from_secs(30));
     assert_eq!(after.duration.count(), before.duration.count() + 1);
     node.control.publish();

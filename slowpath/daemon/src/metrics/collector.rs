@@ -1,6 +1,6 @@
 //! One reading of everything, taken on the control thread and written on the web's.
 
-use super::families::{Labels, counters, gauges};
+use super::families::{Labels, counters, gauges, histograms};
 use super::kube_proxy;
 use crate::kube_proxy::ProbeCounts;
 use millrace_api::{DropList, KindStatus, LinkState, Pool, Port, Status, Tables};
@@ -147,6 +147,21 @@ impl Reading {
         counters(encoder, "millrace_source_errors", "Failed lists and watches, by kind and reason.", errors)
     }
 
+    /// How fast changes reach the workers.
+    fn programming(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kinds: Vec<String> = self.sync.changes.keys().map(ToString::to_string).collect();
+        let changes = kinds.iter().zip(self.sync.changes.values());
+        let changes = changes.map(|(kind, histogram)| (vec![("kind", kind.as_str())], histogram));
+        let (name, help) = (
+            "millrace_programming_duration_seconds",
+            "Time from when a change was heard of until every worker used it, by kind of object.",
+        );
+        histograms(encoder, name, help, changes)?;
+        let load = self.sync.load.into_iter().map(|load| (Labels::new(), load.as_secs_f64()));
+        let help = "Time from the start of the source until all that was there was in the tables.";
+        gauges(encoder, "millrace_source_load_seconds", help, load)
+    }
+
     /// Other nodes; nothing without uplinks.
     fn peers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if self.status.uplinks == 0 {
@@ -186,6 +201,7 @@ impl Collector for Reading {
         self.peers(&mut encoder)?;
         self.pools(&mut encoder)?;
         self.server(&mut encoder)?;
+        self.programming(&mut encoder)?;
         kube_proxy::encode(&mut encoder, &self.sync, &self.probes)
     }
 }

@@ -31,7 +31,7 @@ fn syncs(encoder: &mut DescriptorEncoder<'_>, sync: &SyncReading) -> fmt::Result
     let programming = programming.map(|(family, histogram)| (vec![("ip_family", *family)], histogram));
     let (name, help) = (
         "kubeproxy_network_programming_duration_seconds",
-        "Time from a change of an EndpointSlice's cause to its publication.",
+        "Time from what made an EndpointSlice change until every worker used it.",
     );
     histograms(encoder, name, help, programming)?;
     let (name, help) =

@@ -1,4 +1,4 @@
-use crate::{Change, DirectorySource, Problem};
+use crate::{Change, DirectorySource, News, Problem};
 use millrace_model::Object;
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ fn namespace(name: &str, label: &str) -> String {
 
 /// What a listener knows after all that it was told.
 struct Listener {
-    changes: Receiver<Change>,
+    changes: Receiver<News>,
     objects: BTreeMap<String, String>,
     problems: Vec<Problem>,
     deletions: usize,
@@ -28,7 +28,7 @@ impl Listener {
     }
 
     fn take(&mut self, wait: Duration) -> Option<Change> {
-        let change = self.changes.recv_timeout(wait).ok()?;
+        let change = self.changes.recv_timeout(wait).ok()?.change;
         match &change {
             Change::Apply(object) => {
                 let Object::Namespace(namespace) = &**object else { panic!("{object:?}") };

@@ -2,7 +2,7 @@
 
 use super::catalogue::Catalogue;
 use super::scan::{self, Fingerprint};
-use crate::change::{Change, Problem};
+use crate::change::{Change, News, Problem};
 use notify::{RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub struct DirectorySource {
 impl DirectorySource {
     /// Starts to watch. What is there now is told first, then [`Change::Synced`], then what changes.
     /// It ends by itself when nobody listens any more.
-    pub fn try_new(directory: &Path, changes: Sender<Change>) -> Result<Self, SourceError> {
+    pub fn try_new(directory: &Path, changes: Sender<News>) -> Result<Self, SourceError> {
         let (stop, signals) = mpsc::channel();
         let events = stop.clone();
         let watch_error = |source| SourceError::Watch { directory: directory.to_owned(), source };
@@ -96,28 +96,32 @@ struct Unheard;
 
 struct Reader {
     directory: PathBuf,
-    changes: Sender<Change>,
+    changes: Sender<News>,
     catalogue: Catalogue,
     fingerprints: BTreeMap<PathBuf, Fingerprint>,
     told: Vec<Problem>,
+    /// When there was a reason to look last.
+    heard: Instant,
 }
 
 impl Reader {
-    fn new(directory: PathBuf, changes: Sender<Change>) -> Self {
+    fn new(directory: PathBuf, changes: Sender<News>) -> Self {
         Reader {
             directory,
             changes,
             catalogue: Catalogue::default(),
             fingerprints: BTreeMap::new(),
             told: Vec::new(),
+            heard: Instant::now(),
         }
     }
 
     fn run(&mut self, signals: &Receiver<Signal>) {
-        if self.rescan(&BTreeSet::new()).is_err() || self.changes.send(Change::Synced).is_err() {
+        if self.rescan(&BTreeSet::new()).is_err() || self.tell(vec![Change::Synced]).is_err() {
             return;
         }
-        while let Some(named) = next_batch(signals) {
+        while let Some((named, heard)) = next_batch(signals) {
+            self.heard = heard;
             if self.rescan(&named).is_err() {
                 return;
             }
@@ -153,7 +157,8 @@ impl Reader {
     }
 
     fn tell(&self, changes: Vec<Change>) -> Result<(), Unheard> {
-        changes.into_iter().try_for_each(|change| self.changes.send(change).map_err(|_| Unheard))
+        let tell = |change| self.changes.send(News { change, heard: self.heard }).map_err(|_| Unheard);
+        changes.into_iter().try_for_each(tell)
     }
 
     fn tell_problems(&mut self, problems: Vec<Problem>) -> Result<(), Unheard> {
@@ -168,23 +173,24 @@ impl Reader {
     }
 }
 
-/// Waits for events and collects what belongs together: the files that they name. `None` at the end.
-fn next_batch(signals: &Receiver<Signal>) -> Option<BTreeSet<PathBuf>> {
+/// Waits for events and collects what belongs together: the files that they name, and when the first event came. `None` at
+/// the end.
+fn next_batch(signals: &Receiver<Signal>) -> Option<(BTreeSet<PathBuf>, Instant)> {
     let mut named = BTreeSet::new();
-    let mut deadline: Option<Instant> = None;
+    let mut first: Option<Instant> = None;
     loop {
-        let wait = match deadline {
+        let wait = match first {
             None => RESCAN,
-            Some(deadline) => QUIET.min(deadline.saturating_duration_since(Instant::now())),
+            Some(first) => QUIET.min((first + LONGEST_WAIT).saturating_duration_since(Instant::now())),
         };
         match signals.recv_timeout(wait) {
             Ok(Signal::Event(Ok(event))) if event.kind.is_access() => {}
             Ok(Signal::Event(event)) => {
-                deadline.get_or_insert_with(|| Instant::now() + LONGEST_WAIT);
+                first.get_or_insert_with(Instant::now);
                 named.extend(event.into_iter().flat_map(|event| event.paths));
             }
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => return Some(named),
+            Err(RecvTimeoutError::Timeout) => return Some((named, first.unwrap_or_else(Instant::now))),
         }
     }
 }

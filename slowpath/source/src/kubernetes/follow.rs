@@ -6,9 +6,10 @@ use super::renewal::Renewal;
 use super::told::Told;
 use super::watch::{Heard, Watch};
 use super::watched::watched;
-use crate::change::{Change, Problem};
+use crate::change::{Change, News, Problem};
 use crate::liveness::Liveness;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 use tokio::sync::{mpsc, watch as state};
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ pub(super) async fn follow(
     server: &str,
     own: OwnNode,
     liveness: Liveness,
-    changes: Sender<Change>,
+    changes: Sender<News>,
 ) {
     let (tell, mut heard) = mpsc::channel(WAITING);
     let restarts = state::Sender::new(0);
@@ -39,8 +40,8 @@ pub(super) async fn follow(
     }
     tasks.spawn(feel(client, liveness.clone(), restarts));
     let mut teller = Teller { all, own, changes, liveness, is_synced: false };
-    while let Some((position, heard)) = heard.recv().await {
-        if teller.take(position, heard).is_err() {
+    while let Some((position, at, heard)) = heard.recv().await {
+        if teller.take(position, at, heard).is_err() {
             return;
         }
     }
@@ -52,13 +53,13 @@ struct Unheard;
 struct Teller {
     all: Vec<Told>,
     own: OwnNode,
-    changes: Sender<Change>,
+    changes: Sender<News>,
     liveness: Liveness,
     is_synced: bool,
 }
 
 impl Teller {
-    fn take(&mut self, position: usize, heard: Heard) -> Result<(), Unheard> {
+    fn take(&mut self, position: usize, at: Instant, heard: Heard) -> Result<(), Unheard> {
         let Some(told) = self.all.get_mut(position) else { return Ok(()) };
         let (mut changes, mut is_list) = (Vec::new(), false);
         match heard {
@@ -78,25 +79,25 @@ impl Teller {
         });
         for change in changes {
             self.own.look(&change);
-            self.tell(change)?;
+            self.tell(change, at)?;
         }
         if has_other_problems {
-            self.tell_problems()?;
+            self.tell_problems(at)?;
         }
         if is_list && !self.is_synced && self.all.iter().all(Told::is_complete) {
             self.is_synced = true;
-            self.tell(Change::Synced)?;
+            self.tell(Change::Synced, at)?;
         }
         Ok(())
     }
 
-    fn tell_problems(&self) -> Result<(), Unheard> {
+    fn tell_problems(&self, heard: Instant) -> Result<(), Unheard> {
         let mut problems: Vec<Problem> = self.all.iter().flat_map(Told::problems).cloned().collect();
         problems.sort();
-        self.tell(Change::Problems(problems))
+        self.tell(Change::Problems(problems), heard)
     }
 
-    fn tell(&self, change: Change) -> Result<(), Unheard> {
-        self.changes.send(change).map_err(|_| Unheard)
+    fn tell(&self, change: Change, heard: Instant) -> Result<(), Unheard> {
+        self.changes.send(News { change, heard }).map_err(|_| Unheard)
     }
 }

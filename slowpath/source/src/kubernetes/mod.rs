@@ -16,7 +16,7 @@ mod watched;
 pub use client::Access;
 pub use watched::used_verbs;
 
-use crate::change::Change;
+use crate::change::News;
 use crate::liveness::Liveness;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,12 +76,12 @@ impl Announcer {
 
 impl KubernetesSource {
     /// Starts to follow the server. What is there is told first, then, once every kind has been listed as a whole,
-    /// [`Change::Synced`], then what changes. It ends by itself when nobody listens any more.
+    /// [`Change::Synced`](crate::Change::Synced), then what changes. It ends by itself when nobody listens any more.
     pub fn try_new(
         access: &Access,
         node: &str,
         liveness: &Liveness,
-        changes: Sender<Change>,
+        changes: Sender<News>,
     ) -> Result<Self, KubernetesError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (renewal, server) = runtime.block_on(renewal::Renewal::try_new(access))?;

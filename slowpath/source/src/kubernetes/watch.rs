@@ -10,7 +10,7 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event, InitialListStrategy};
 use kube::{Api, Client};
 use serde_json::Value;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -43,7 +43,7 @@ pub(super) struct Watch {
     /// Raised when there are other credentials.
     renewals: watch::Receiver<u64>,
     liveness: Liveness,
-    tell: mpsc::Sender<(usize, Heard)>,
+    tell: mpsc::Sender<(usize, Instant, Heard)>,
     position: usize,
     strategy: InitialListStrategy,
     backoff: DefaultBackoff,
@@ -57,7 +57,7 @@ impl Watch {
         watched: Watched,
         renewals: watch::Receiver<u64>,
         liveness: Liveness,
-        tell: mpsc::Sender<(usize, Heard)>,
+        tell: mpsc::Sender<(usize, Instant, Heard)>,
         position: usize,
     ) -> Self {
         Watch {
@@ -107,6 +107,7 @@ impl Watch {
     }
 
     async fn hear(&mut self, event: Event<DynamicObject>) -> Result<(), Unheard> {
+        let at = Instant::now();
         self.liveness.note_word();
         self.liveness.note_kind(self.watched.kind, |kind| kind.failure = None);
         if matches!(event, Event::InitDone) {
@@ -114,7 +115,7 @@ impl Watch {
             self.has_listed = true;
         }
         let heard = heard(event, &self.watched);
-        self.tell.send((self.position, heard)).await.map_err(|_| Unheard)
+        self.tell.send((self.position, at, heard)).await.map_err(|_| Unheard)
     }
 
     /// Waits until it may be tried again after a failure; whether that is to begin with a list.
