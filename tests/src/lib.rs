@@ -11,14 +11,17 @@
 mod ask;
 mod attached;
 mod capture;
+mod cluster;
 mod cni;
 mod daemon;
 mod fabric;
+mod follow;
 mod guest;
 mod http;
 mod judge;
 mod load;
 mod manifest;
+mod metrics;
 mod netns;
 mod network;
 mod pod;
@@ -33,16 +36,19 @@ mod wire;
 pub use ask::{Answer, Protocol, UdpClient, ask, ask_as, assert_refused, assert_silent, count_answers};
 pub use attached::Attached;
 pub use capture::Capture;
+pub use cluster::{Size, cluster_ip, pod, slice};
 pub use cni::{CNI_NETWORK, CniCall, CniError, Started};
 pub use daemon::{Daemon, binary};
 pub use fabric::{
     EDGES, Fabric, NIC, Node, Plan, Role, VXLAN, Way, assert_mtu, everything, hops, request, sizes, vtep_mac,
 };
+pub use follow::{own_node, serve, serve_next};
 pub use guest::{Card, Guest};
 pub use http::{HttpAnswer, http_get};
 pub use judge::{Judge, Verdict};
 pub use load::Load;
 pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};
+pub use metrics::{Metrics, Observed};
 pub use netns::Netns;
 pub use network::{Network, eventually};
 pub use pod::{Family, Kind, Pod};

@@ -206,7 +206,7 @@ fn dashboards_of_kube_proxy_find_their_metrics() {
             json!({"endpoints.kubernetes.io/last-change-trigger-time": now.trim()});
         manifests.write("slices.yaml", &[slice]);
     });
-    assert!(value(programming) > before);
+    eventually("the worker uses it", SOON, || value(programming) > before);
     let sum = value("kubeproxy_network_programming_duration_seconds_sum{ip_family=\"IPv4\"}");
     assert!((0.0..2.0).contains(&sum), "{sum} s from the file to the workers");
     assert!(value("kubeproxy_sync_proxy_rules_duration_seconds_count{}") > 0.0);

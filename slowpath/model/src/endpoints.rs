@@ -7,7 +7,7 @@ use crate::object::{Endpoint, TrafficPolicy};
 use millrace_fastpath::tables::WhenEmpty;
 
 /// Whether an endpoint takes connections, with the rules for absent fields applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Conditions {
     /// It takes new connections.
     pub ready: bool,

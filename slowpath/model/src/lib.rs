@@ -26,10 +26,10 @@ pub use incoming::{Incoming, Seen};
 pub use millrace_fastpath::wire::ethernet::MacAddr;
 pub use model::{HostPort, Model, ModelConfig, PeerProblem};
 pub use object::{
-    AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LabelTest, LoadBalancerIp, Namespace,
-    NetworkPolicy, Node, Object, ObjectName, Pod, PodPhase, PodPort, PolicyNumbers, PolicyPeer, PolicyPort,
-    PolicyRule, Requirement, Selector, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
-    Transport,
+    AddressFamily, ContainerPort, Endpoint, EndpointSlice, Kind, LabelTest, Labels, LoadBalancerIp,
+    Namespace, NetworkPolicy, Node, Object, ObjectName, Pod, PodPhase, PodPort, PolicyNumbers, PolicyPeer,
+    PolicyPort, PolicyRule, Requirement, Selector, Service, ServicePort, ServiceType, SlicePort,
+    TrafficPolicy, Transport,
 };
 pub use port::PortSpec;
 pub use routing::{NodeRouting, OuterChecksum, OutgoingConfig, RoutingConfig, RoutingMode, tunnel_overhead};

@@ -80,7 +80,7 @@ pub struct OutgoingConfig {
 }
 
 /// What a node's object says of the way to it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct NodeRouting {
     /// Its own mode.
     pub mode: Option<RoutingMode>,

@@ -295,22 +295,30 @@ fn an_expired_token_is_a_reason_to_wait_not_to_forget() {
 
 #[test]
 fn an_object_of_the_wrong_type_is_reported_and_stops_nobody() {
-    let server = server();
-    server.store().apply(json!({"apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "bad", "namespace": "demo"}, "spec": {"clusterIP": 7}}));
-    let followed = Followed::start(&server);
-    let changes = followed.until_synced();
-    let problems = changes.iter().find_map(|change| match change {
-        Change::Problems(problems) => Some(problems.clone()),
-        _ => None,
-    });
-    let text = problems.unwrap()[0].to_string();
-    assert!(text.contains("Service demo/bad") && text.contains("clusterIP"), "{text}");
-    let rest: Vec<Change> =
-        changes.into_iter().filter(|change| !matches!(change, Change::Problems(_))).collect();
-    assert_eq!(names(&rest), set(&ALL));
-    server.store().delete("Service", "demo/bad");
-    assert_eq!(followed.next(), Change::Problems(Vec::new()));
+    let bad_spec = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "bad", "namespace": "demo"}, "spec": {"clusterIP": 7}});
+    let bad_metadata = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "bad", "namespace": "demo", "labels": {"is": 7}}, "spec": {"clusterIP": "10.96.0.9"}});
+    for (bad, field) in [(bad_spec, "clusterIP"), (bad_metadata, "metadata.labels")] {
+        for no_streaming in [false, true] {
+            let server = server();
+            server.store().fail(|faults| faults.no_streaming = no_streaming);
+            server.store().apply(bad.clone());
+            let followed = Followed::start(&server);
+            let changes = followed.until_synced();
+            let problems = changes.iter().find_map(|change| match change {
+                Change::Problems(problems) => Some(problems.clone()),
+                _ => None,
+            });
+            let text = problems.unwrap()[0].to_string();
+            assert!(text.contains("Service demo/bad") && text.contains(field), "{text}");
+            let rest: Vec<Change> =
+                changes.into_iter().filter(|change| !matches!(change, Change::Problems(_))).collect();
+            assert_eq!(names(&rest), set(&ALL));
+            server.store().delete("Service", "demo/bad");
+            assert_eq!(followed.next(), Change::Problems(Vec::new()));
+        }
+    }
 }
 
 #[test]

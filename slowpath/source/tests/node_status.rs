@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_apiserver::{ApiServer, Store};
-use millrace_source::{Access, Change, KubernetesSource, Liveness};
+use millrace_source::{Access, Change, KubernetesSource, Liveness, News};
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const WHILE: Duration = Duration::from_secs(4);
 
 struct Followed {
     source: KubernetesSource,
-    changes: Receiver<Change>,
+    changes: Receiver<News>,
     _file: NamedTempFile,
 }
 
@@ -28,7 +28,7 @@ impl Followed {
         let (tell, changes) = channel();
         let source = KubernetesSource::try_new(&access, NODE, &Liveness::default(), tell).unwrap();
         let followed = Followed { source, changes, _file: file };
-        while followed.changes.recv_timeout(PATIENCE).unwrap() != Change::Synced {}
+        while followed.changes.recv_timeout(PATIENCE).unwrap().change != Change::Synced {}
         followed
     }
 

@@ -1,7 +1,7 @@
 //! Lists, watches and refusals.
 
 use crate::request::Wanted;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Faults, Store, Stored};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
@@ -32,11 +32,12 @@ pub(crate) fn list(store: &Store, wanted: &Wanted) -> Response {
         wanted.query.get("limit").and_then(|limit| limit.parse::<usize>().ok()).filter(|&limit| limit > 0);
     let after = wanted.query.get("continue").cloned().unwrap_or_default();
     let rest: Vec<_> =
-        objects.into_iter().filter(|(name, object)| *name > after && wanted.selects(object)).collect();
+        objects.into_iter().filter(|(name, object)| *name > after && wanted.selects(&object.value)).collect();
     let taken = limit.unwrap_or(usize::MAX).min(rest.len());
     let goes_on = if taken < rest.len() { rest[taken - 1].0.clone() } else { String::new() };
     // Objects of a list do not say what they are: the list does.
-    let items: Vec<Value> = rest.into_iter().take(taken).map(|(_, object)| without_kind(object)).collect();
+    let items: Vec<Value> =
+        rest.into_iter().take(taken).map(|(_, object)| without_kind(object.value.clone())).collect();
     Json(json!({"kind": format!("{}List", wanted.kind()), "apiVersion": wanted.api_version, "items": items,
         "metadata": {"resourceVersion": version.to_string(), "continue": goes_on}}))
     .into_response()
@@ -58,8 +59,8 @@ pub(crate) fn watch(store: &Arc<Store>, wanted: Wanted) -> Response {
     if wanted.is("sendInitialEvents") {
         let (now, objects) = store.list(&wanted.resource);
         version = now;
-        let selected = objects.into_iter().filter(|(_, object)| wanted.selects(object));
-        lines.extend(selected.map(|(_, object)| event("ADDED", object)));
+        let selected = objects.into_iter().filter(|(_, object)| wanted.selects(&object.value));
+        lines.extend(selected.map(|(_, object)| event("ADDED", &object.text)));
         if !store.faults().endless.contains(&wanted.resource) {
             lines.push_back(bookmark(&wanted, now, true));
         }
@@ -73,49 +74,54 @@ pub(crate) fn watch(store: &Arc<Store>, wanted: Wanted) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn event(kind: &str, object: Value) -> Value {
-    json!({"type": kind, "object": object})
+/// A line of a watch.
+fn event(kind: &str, object: &str) -> String {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
 
-fn bookmark(wanted: &Wanted, version: u64, ends_list: bool) -> Value {
+fn bookmark(wanted: &Wanted, version: u64, ends_list: bool) -> String {
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if ends_list {
         metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }
-    event("BOOKMARK", json!({"kind": wanted.kind(), "apiVersion": wanted.api_version, "metadata": metadata}))
+    let object = json!({"kind": wanted.kind(), "apiVersion": wanted.api_version, "metadata": metadata});
+    event("BOOKMARK", &object.to_string())
 }
 
 struct Watching {
     store: Arc<Store>,
     wanted: Wanted,
     version: u64,
-    lines: VecDeque<Value>,
+    lines: VecDeque<String>,
     changes: Receiver<u64>,
     cuts: Receiver<u64>,
     sent: usize,
 }
 
+/// Bytes that are sent at once, if there are as many.
+const PIECE: usize = 1 << 16;
+
 type Chunk = Result<Bytes, io::Error>;
 
 impl Watching {
-    /// The next line, or the end.
+    /// What is sent next, or the end.
     async fn next(mut self) -> Option<(Chunk, Option<Self>)> {
-        let line = loop {
+        let text = loop {
             let faults = self.store.faults();
             if faults.mute {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-            } else if let Some(line) = self.lines.pop_front() {
-                break line;
+            } else if let Some(text) = self.take_lines(&faults) {
+                break text;
             } else {
                 match self.store.since(&self.wanted.resource, self.version) {
                     None => {
-                        let error = event("ERROR", gone_or(410, "Expired", "too old resource version"));
-                        return Some((Ok(text(&error)), None));
+                        let error = gone_or(410, "Expired", "too old resource version");
+                        return Some((Ok(Bytes::from(event("ERROR", &error.to_string()))), None));
                     }
                     Some((now, entries)) => {
                         self.version = now;
                         self.lines
-                            .extend(entries.into_iter().filter_map(|entry| change(&self.wanted, entry)));
+                            .extend(entries.into_iter().filter_map(|entry| change(&self.wanted, &entry)));
                     }
                 }
                 if self.lines.is_empty() && !self.wait().await? {
@@ -127,8 +133,10 @@ impl Watching {
             }
         };
         let faults = self.store.faults();
-        tokio::time::sleep(Duration::from_millis(faults.slow)).await;
-        let mut chunk = text(&line);
+        if faults.slow > 0 {
+            tokio::time::sleep(Duration::from_millis(faults.slow)).await;
+        }
+        let mut chunk = Bytes::from(text);
         self.sent += chunk.len();
         match faults.cut_after {
             Some(limit) if self.sent > limit => {
@@ -142,6 +150,18 @@ impl Watching {
         }
     }
 
+    /// Lines that wait: as many as go into one piece, or one if each is to be late.
+    fn take_lines(&mut self, faults: &Faults) -> Option<String> {
+        let mut text = self.lines.pop_front()?;
+        while faults.slow == 0
+            && text.len() < PIECE
+            && let Some(line) = self.lines.pop_front()
+        {
+            text.push_str(&line);
+        }
+        Some(text)
+    }
+
     /// Waits for a change: true; false when it is time for a bookmark; none at a cut.
     async fn wait(&mut self) -> Option<bool> {
         tokio::select! {
@@ -153,20 +173,18 @@ impl Watching {
 }
 
 /// What a change is to who selects: an object that is no longer selected is deleted.
-fn change(wanted: &Wanted, entry: Entry) -> Option<Value> {
-    let before = entry.before.filter(|object| wanted.selects(object));
-    let after = entry.after.filter(|object| wanted.selects(object));
+fn change(wanted: &Wanted, entry: &Entry) -> Option<String> {
+    let selected = |object: &&Arc<Stored>| wanted.selects(&object.value);
+    let before = entry.before.as_ref().filter(selected);
+    let after = entry.after.as_ref().ok().filter(selected);
     match (before, after) {
-        (None, Some(object)) => Some(event("ADDED", object)),
-        (Some(_), Some(object)) => Some(event("MODIFIED", object)),
-        (Some(mut object), None) => {
-            object["metadata"]["resourceVersion"] = json!(entry.version.to_string());
-            Some(event("DELETED", object))
+        (None, Some(object)) => Some(event("ADDED", &object.text)),
+        (Some(_), Some(object)) => Some(event("MODIFIED", &object.text)),
+        (Some(_), None) => {
+            // As it was, with the version of its end or of its change.
+            let (Ok(last) | Err(last)) = &entry.after;
+            Some(event("DELETED", &last.text))
         }
         (None, None) => None,
     }
-}
-
-fn text(line: &Value) -> Bytes {
-    Bytes::from(format!("{line}\n"))
 }

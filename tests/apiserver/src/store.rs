@@ -3,7 +3,7 @@
 use crate::authority::Identity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// How the server is to fail.
@@ -34,15 +34,22 @@ pub struct Known {
     pub certificates: Vec<Identity>,
 }
 
+/// An object with its text, which is made once: who measures a client does not want to measure this.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) value: Value,
+    pub(crate) text: String,
+}
+
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) version: u64,
     pub(crate) resource: String,
     /// The object before, if there was one.
-    pub(crate) before: Option<Value>,
-    /// The object after, if there is one.
-    pub(crate) after: Option<Value>,
+    pub(crate) before: Option<Arc<Stored>>,
+    /// The object after, if there is one; else the one before with the version of its end.
+    pub(crate) after: Result<Arc<Stored>, Arc<Stored>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +57,7 @@ struct Inner {
     version: u64,
     /// Versions up to this one are forgotten.
     compacted: u64,
-    objects: BTreeMap<(String, String), Value>,
+    objects: BTreeMap<(String, String), Arc<Stored>>,
     log: Vec<Entry>,
     faults: Faults,
     known: Known,
@@ -76,14 +83,22 @@ impl Default for Store {
 
 impl Store {
     /// Adds or replaces an object; its kind says where it belongs.
-    pub fn apply(&self, mut object: Value) {
-        let (resource, name) = place(&object);
+    pub fn apply(&self, object: Value) {
+        self.apply_all([object]);
+    }
+
+    /// Adds or replaces objects, of which watches hear at once.
+    pub fn apply_all(&self, objects: impl IntoIterator<Item = Value>) {
         let mut inner = self.lock();
-        inner.version += 1;
+        for object in objects {
+            let key = place(&object);
+            inner.version += 1;
+            let version = inner.version;
+            let object = stored(object, version);
+            let before = inner.objects.insert(key.clone(), Arc::clone(&object));
+            inner.log.push(Entry { version, resource: key.0, before, after: Ok(object) });
+        }
         let version = inner.version;
-        object["metadata"]["resourceVersion"] = json!(version.to_string());
-        let before = inner.objects.insert((resource.clone(), name), object.clone());
-        inner.log.push(Entry { version, resource, before, after: Some(object) });
         drop(inner);
         self.changed.send_replace(version);
     }
@@ -92,11 +107,11 @@ impl Store {
     pub fn delete(&self, kind: &str, name: &str) {
         let mut inner = self.lock();
         let key = (resource_of(kind), name.to_owned());
-        let Some(mut before) = inner.objects.remove(&key) else { return };
+        let Some(before) = inner.objects.remove(&key) else { return };
         inner.version += 1;
         let version = inner.version;
-        before["metadata"]["resourceVersion"] = json!(version.to_string());
-        inner.log.push(Entry { version, resource: key.0, before: Some(before), after: None });
+        let last = stored(before.value.clone(), version);
+        inner.log.push(Entry { version, resource: key.0, before: Some(before), after: Err(last) });
         drop(inner);
         self.changed.send_replace(version);
     }
@@ -125,7 +140,7 @@ impl Store {
 
     /// An object as it is now: that of this kind and name.
     pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
-        self.lock().objects.get(&(resource_of(kind), name.to_owned())).cloned()
+        self.lock().objects.get(&(resource_of(kind), name.to_owned())).map(|stored| stored.value.clone())
     }
 
     /// Patches that came, by path.
@@ -162,11 +177,11 @@ impl Store {
     }
 
     /// All objects of a resource, by name, and the version that they are of.
-    pub(crate) fn list(&self, resource: &str) -> (u64, Vec<(String, Value)>) {
+    pub(crate) fn list(&self, resource: &str) -> (u64, Vec<(String, Arc<Stored>)>) {
         let inner = self.lock();
         let of = inner.objects.range((resource.to_owned(), String::new())..);
         let objects = of.take_while(|((of, _), _)| of == resource);
-        (inner.version, objects.map(|((_, name), object)| (name.clone(), object.clone())).collect())
+        (inner.version, objects.map(|((_, name), object)| (name.clone(), Arc::clone(object))).collect())
     }
 
     /// What changed of a resource after a version; none if that is forgotten. And the version now.
@@ -183,6 +198,12 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stored(mut value: Value, version: u64) -> Arc<Stored> {
+    value["metadata"]["resourceVersion"] = json!(version.to_string());
+    let text = value.to_string();
+    Arc::new(Stored { value, text })
 }
 
 fn place(object: &Value) -> (String, String) {

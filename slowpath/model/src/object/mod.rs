@@ -17,7 +17,7 @@ pub use topology::{Namespace, Node};
 use std::fmt;
 
 /// Labels of an object.
-pub(crate) type Labels = std::collections::BTreeMap<String, String>;
+pub type Labels = std::collections::BTreeMap<String, String>;
 
 /// The name of an object in its namespace. Objects of the whole cluster have an empty namespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -84,7 +84,7 @@ impl fmt::Display for Transport {
 }
 
 /// Any object that the model takes.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Hash, Debug)]
 pub enum Object {
     /// A pod.
     Pod(Pod),

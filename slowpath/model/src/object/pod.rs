@@ -4,7 +4,7 @@ use super::{Labels, ObjectName, Transport};
 use std::net::IpAddr;
 
 /// A pod.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Pod {
     /// Its name.
     pub name: ObjectName,
@@ -26,7 +26,7 @@ pub struct Pod {
 
 /// What a pod says of its port. The texts are those of annotations, and checked when the port is made: a wrong one
 /// concerns nobody else.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PodPort {
     /// `metadata.uid`: a pod may be made anew under its name.
     pub uid: Option<String>,
@@ -49,7 +49,7 @@ impl Pod {
 }
 
 /// Where a pod is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PodPhase {
     /// Accepted, not yet running.
     #[default]
@@ -65,7 +65,7 @@ pub enum PodPhase {
 }
 
 /// A port that a container declares.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ContainerPort {
     /// Its name; empty if it has none.
     pub name: String,

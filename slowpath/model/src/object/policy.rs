@@ -4,7 +4,7 @@ use super::{ObjectName, Transport};
 use ipnet::IpNet;
 
 /// A NetworkPolicy, in few allocations: a cluster may have many.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NetworkPolicy {
     /// Its name.
     pub name: ObjectName,
@@ -17,7 +17,7 @@ pub struct NetworkPolicy {
 }
 
 /// What passes: from or to any of the peers, at any of the ports.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PolicyRule {
     /// The other ends; empty means everybody.
     pub peers: Box<[PolicyPeer]>,
@@ -26,7 +26,7 @@ pub struct PolicyRule {
 }
 
 /// Who the other end may be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PolicyPeer {
     /// Pods.
     Pods {
@@ -45,7 +45,7 @@ pub enum PolicyPeer {
 }
 
 /// A port of the destination.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PolicyPort {
     /// The protocol.
     pub protocol: Transport,
@@ -54,7 +54,7 @@ pub struct PolicyPort {
 }
 
 /// Numbers of ports.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PolicyNumbers {
     /// All.
     All,
@@ -65,11 +65,11 @@ pub enum PolicyNumbers {
 }
 
 /// A choice by labels: whoever meets all of these is chosen. Without any, everybody is.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Selector(pub Box<[Requirement]>);
 
 /// What is asked of one label.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Requirement {
     /// Its key.
     pub key: Box<str>,
@@ -78,7 +78,7 @@ pub struct Requirement {
 }
 
 /// What can be asked of a label.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LabelTest {
     /// That its value is one of these.
     In(Box<[Box<str>]>),

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// A service.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
@@ -43,7 +43,7 @@ impl Service {
 }
 
 /// `spec.type` of a service.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ServiceType {
     /// Reachable inside the cluster.
     #[default]
@@ -57,7 +57,7 @@ pub enum ServiceType {
 }
 
 /// An address of a load balancer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LoadBalancerIp {
     /// The address.
     pub ip: IpAddr,
@@ -78,7 +78,7 @@ impl ServiceType {
 }
 
 /// A port of a service.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ServicePort {
     /// Its name; empty if it has none.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct ServicePort {
 }
 
 /// Which endpoints traffic may go to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum TrafficPolicy {
     /// Those of the cluster.
     #[default]

@@ -3,6 +3,7 @@
 use super::{ObjectName, ServicePort, Transport};
 use crate::endpoints::Conditions;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -32,6 +33,13 @@ impl PartialEq for EndpointSlice {
         let EndpointSlice { name, service, family, headless, ports, endpoints, trigger_time: _ } = self;
         (name, service, family, headless, ports, endpoints)
             == (&other.name, &other.service, &other.family, &other.headless, &other.ports, &other.endpoints)
+    }
+}
+
+impl Hash for EndpointSlice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let EndpointSlice { name, service, family, headless, ports, endpoints, trigger_time: _ } = self;
+        (name, service, family, headless, ports, endpoints).hash(state);
     }
 }
 
@@ -74,7 +82,7 @@ impl fmt::Display for AddressFamily {
 }
 
 /// A port of all endpoints of a slice.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SlicePort {
     /// The name of the service's port; empty if it has none.
     pub name: String,
@@ -92,7 +100,7 @@ impl SlicePort {
 }
 
 /// An endpoint.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Endpoint {
     /// The first address: the others mean the same endpoint and are not used, as upstream does it.
     pub address: IpAddr,

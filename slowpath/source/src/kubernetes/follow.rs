@@ -4,7 +4,7 @@ use super::node_status::OwnNode;
 use super::pulse::feel;
 use super::renewal::Renewal;
 use super::told::Told;
-use super::watch::{Heard, Watch};
+use super::watch::{Heard, Watch, Word};
 use super::watched::watched;
 use crate::change::{Change, News, Problem};
 use crate::liveness::Liveness;
@@ -13,8 +13,8 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch as state};
 use tokio::task::JoinSet;
 
-/// Objects that wait to be looked at: the server is not read faster than that.
-const WAITING: usize = 256;
+/// What was heard at once and waits to be looked at, of as many times: the server is not read faster than that.
+const WAITING: usize = 16;
 
 /// Follows the server until nobody listens.
 pub(super) async fn follow(
@@ -40,8 +40,8 @@ pub(super) async fn follow(
     }
     tasks.spawn(feel(client, liveness.clone(), restarts));
     let mut teller = Teller { all, own, changes, liveness, is_synced: false };
-    while let Some((position, at, heard)) = heard.recv().await {
-        if teller.take(position, at, heard).is_err() {
+    while let Some(word) = heard.recv().await {
+        if teller.take(word).is_err() {
             return;
         }
     }
@@ -59,23 +59,26 @@ struct Teller {
 }
 
 impl Teller {
-    fn take(&mut self, position: usize, at: Instant, heard: Heard) -> Result<(), Unheard> {
+    fn take(&mut self, word: Word) -> Result<(), Unheard> {
+        let Word { position, at, heard } = word;
         let Some(told) = self.all.get_mut(position) else { return Ok(()) };
-        let (mut changes, mut is_list) = (Vec::new(), false);
-        match heard {
-            Heard::ListBegins => told.begin_list(),
-            Heard::Applied(document) => changes.extend(told.apply(document)),
-            Heard::Deleted(document) => changes.extend(told.delete(&document)),
-            Heard::ListEnds => {
-                changes = told.end_list();
-                is_list = true;
+        let (mut changes, mut lists) = (Vec::new(), 0);
+        for heard in heard {
+            match heard {
+                Heard::ListBegins => told.begin_list(),
+                Heard::Applied(read) => changes.extend(told.apply(read)),
+                Heard::Deleted(name) => changes.extend(told.delete(name)),
+                Heard::ListEnds => {
+                    changes.extend(told.end_list());
+                    lists += 1;
+                }
             }
         }
         let (kind, objects, has_other_problems) =
             (told.kind(), told.len() as u64, told.take_other_problems());
         self.liveness.note_kind(kind, |kind| {
             kind.objects = objects;
-            kind.lists += u64::from(is_list);
+            kind.lists += lists;
         });
         for change in changes {
             self.own.look(&change);
@@ -84,7 +87,7 @@ impl Teller {
         if has_other_problems {
             self.tell_problems(at)?;
         }
-        if is_list && !self.is_synced && self.all.iter().all(Told::is_complete) {
+        if lists > 0 && !self.is_synced && self.all.iter().all(Told::is_complete) {
             self.is_synced = true;
             self.tell(Change::Synced, at)?;
         }

@@ -1,17 +1,19 @@
 //! Objects of a Kubernetes API server.
 //!
-//! Each kind is listed and watched on its own (`watch.rs`); one task brings all together and tells what is different
-//! (`follow.rs`, `told.rs`). Nothing is deleted because it was not heard of: only a list that is complete says that
+//! Each kind is listed and watched on its own (`watch.rs`, `wire.rs`); one task brings all together and tells what is
+//! different (`follow.rs`, `told.rs`). Nothing is deleted because it was not heard of: only a list that is complete says that
 //! something is gone. While the server is away, what was told stays in force.
 
 mod client;
 mod follow;
+mod lines;
 mod node_status;
 mod pulse;
 mod renewal;
 mod told;
 mod watch;
 mod watched;
+mod wire;
 
 pub use client::Access;
 pub use watched::used_verbs;

@@ -117,12 +117,12 @@ async fn set_condition(nodes: &Api<v1::Node>, node: &str) -> Result<(), kube::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest;
+    use crate::manifest::{self, NodeManifest};
 
     fn node(name: &str, conditions: serde_json::Value) -> Change {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
             "status": {"conditions": conditions}});
-        Change::Apply(Box::new(manifest::read_object(node).unwrap()))
+        Change::Apply(Box::new(manifest::read::<NodeManifest>(node).unwrap()))
     }
 
     fn condition(status: &str) -> serde_json::Value {

@@ -1,13 +1,11 @@
 //! What has been told of one kind, so that only differences are. Pure: it knows no connection.
 
+use super::wire::Read;
 use crate::change::{Change, Problem};
-use crate::manifest::{self, Rejected};
 use millrace_model::{Kind, Object, ObjectName};
-use serde_json::Value;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write};
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 
 /// The objects of one kind that were told. A list that is not complete deletes nothing.
@@ -40,33 +38,29 @@ impl Told {
     }
 
     /// An object is there as it is now: by a list that has begun, or since.
-    pub(super) fn apply(&mut self, document: Value) -> Option<Change> {
-        let name = name_of(&document);
+    pub(super) fn apply(&mut self, read: Read) -> Option<Change> {
+        let Read { name, object } = read;
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
         }
-        match manifest::read_object(document) {
-            Ok(object) if object.kind() == self.kind && *object.name() == name => {
+        match object {
+            Ok(object) => {
                 self.settle(&name);
                 let print = fingerprint(&object);
                 let is_news = self.objects.insert(name, print) != Some(print);
                 is_news.then(|| Change::Apply(Box::new(object)))
             }
-            Ok(object) => {
-                let reason = format!("is {} {} in a list of {}s", object.kind(), object.name(), self.kind);
-                self.reject(name, None, reason);
-                None
-            }
-            Err(Rejected { object, error, .. }) => {
-                self.reject(name, object, error.to_string());
+            Err(error) => {
+                self.reject(name, error.to_string());
                 None
             }
         }
     }
 
     /// An object is gone.
-    pub(super) fn delete(&mut self, document: &Value) -> Option<Change> {
-        self.forget(name_of(document))
+    pub(super) fn delete(&mut self, name: ObjectName) -> Option<Change> {
+        self.settle(&name);
+        self.objects.remove(&name).map(|_| Change::Delete(self.kind, name))
     }
 
     /// The list is complete: what it did not have is gone.
@@ -75,7 +69,7 @@ impl Told {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         let known = self.objects.keys().chain(self.problems.keys());
         let gone: BTreeSet<ObjectName> = known.filter(|name| !listed.contains(name)).cloned().collect();
-        gone.into_iter().filter_map(|name| self.forget(name)).collect()
+        gone.into_iter().filter_map(|name| self.delete(name)).collect()
     }
 
     /// What they are.
@@ -108,13 +102,8 @@ impl Told {
         self.has_other_problems |= self.problems.remove(name).is_some();
     }
 
-    fn forget(&mut self, name: ObjectName) -> Option<Change> {
-        self.settle(&name);
-        self.objects.remove(&name).map(|_| Change::Delete(self.kind, name))
-    }
-
-    fn reject(&mut self, name: ObjectName, object: Option<String>, reason: String) {
-        let object = Some(object.unwrap_or_else(|| format!("{} {name}", self.kind)));
+    fn reject(&mut self, name: ObjectName, reason: String) {
+        let object = Some(format!("{} {name}", self.kind));
         let problem = Problem { file: self.server.clone(), document: None, object, reason };
         if self.problems.get(&name) != Some(&problem) {
             tracing::warn!(%problem, "object not used");
@@ -124,35 +113,27 @@ impl Told {
     }
 }
 
-/// The name as the server has it, whatever else is wrong with the object.
-fn name_of(document: &Value) -> ObjectName {
-    let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default();
-    ObjectName::new(text("namespace"), text("name"))
-}
-
-/// A number that differs when objects differ in anything that the model takes from them.
+/// A number that differs when objects differ in anything that tables may depend on.
 fn fingerprint(object: &Object) -> u64 {
-    struct Hashing(DefaultHasher);
-    impl Write for Hashing {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.write(text.as_bytes());
-            Ok(())
-        }
-    }
-    let mut hashing = Hashing(DefaultHasher::new());
-    // It only fails where writing does.
-    let _ = write!(hashing, "{object:?}");
-    hashing.0.finish()
+    let mut hasher = DefaultHasher::new();
+    object.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::{Event, event};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn namespace(name: &str, label: &str) -> Value {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"is": label},
-            "resourceVersion": label.len().to_string()}})
+        json!({"metadata": {"name": name, "labels": {"is": label}, "resourceVersion": label.len().to_string()}})
+    }
+
+    fn read(object: &Value) -> Read {
+        let line = json!({"type": "ADDED", "object": object}).to_string();
+        let Ok(Event::Applied(read, _)) = event(Kind::Namespace, line.as_bytes()) else { panic!("{line}") };
+        read
     }
 
     fn told() -> Told {
@@ -162,12 +143,12 @@ mod tests {
     #[test]
     fn only_what_differs_is_told_again() {
         let mut told = told();
-        assert!(told.apply(namespace("a", "x")).is_some());
-        assert!(told.apply(namespace("a", "x")).is_none());
+        assert!(told.apply(read(&namespace("a", "x"))).is_some());
+        assert!(told.apply(read(&namespace("a", "x"))).is_none());
         let mut newer = namespace("a", "x");
         newer["metadata"]["resourceVersion"] = json!("77");
-        assert!(told.apply(newer).is_none(), "a version alone is no difference");
-        assert!(told.apply(namespace("a", "y")).is_some());
+        assert!(told.apply(read(&newer)).is_none(), "a version alone is no difference");
+        assert!(told.apply(read(&namespace("a", "y"))).is_some());
     }
 
     #[test]
@@ -175,15 +156,15 @@ mod tests {
         let mut told = told();
         told.begin_list();
         for name in ["a", "b", "c"] {
-            told.apply(namespace(name, "x"));
+            told.apply(read(&namespace(name, "x")));
         }
         assert!(!told.is_complete() && told.end_list().is_empty() && told.is_complete());
         told.begin_list();
-        assert!(told.apply(namespace("b", "x")).is_none());
+        assert!(told.apply(read(&namespace("b", "x"))).is_none());
         // It broke off; the next one is whole.
         told.begin_list();
         for name in ["a", "c"] {
-            assert!(told.apply(namespace(name, "x")).is_none());
+            assert!(told.apply(read(&namespace(name, "x"))).is_none());
         }
         assert_eq!(told.end_list(), [Change::Delete(Kind::Namespace, ObjectName::cluster_wide("b"))]);
         assert_eq!(told.len(), 2);
@@ -192,10 +173,10 @@ mod tests {
     #[test]
     fn a_bad_object_is_reported_and_its_last_good_state_stays_until_it_is_gone() {
         let mut told = told();
-        told.apply(namespace("a", "x"));
+        told.apply(read(&namespace("a", "x")));
         let mut bad = namespace("a", "x");
         bad["metadata"]["labels"] = json!({"is": 7});
-        assert!(told.apply(bad.clone()).is_none());
+        assert!(told.apply(read(&bad)).is_none());
         let problem = told.problems().next().unwrap().to_string();
         assert!(
             problem.contains("192.0.2.1") && problem.contains("Namespace a") && problem.contains("labels"),
@@ -203,8 +184,8 @@ mod tests {
         );
         assert_eq!(told.len(), 1);
         assert!(told.take_other_problems());
-        assert!(told.apply(bad.clone()).is_none() && !told.take_other_problems(), "the same is no news");
-        assert!(told.delete(&bad).is_some());
+        assert!(told.apply(read(&bad)).is_none() && !told.take_other_problems(), "the same is no news");
+        assert!(told.delete(ObjectName::cluster_wide("a")).is_some());
         assert_eq!((told.len(), told.problems().count()), (0, 0));
         assert!(told.take_other_problems());
     }

@@ -1,8 +1,7 @@
 //! Single fields.
 
 use ipnet::IpNet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use millrace_model::{ObjectName, Transport};
+use millrace_model::Transport;
 use std::net::IpAddr;
 use thiserror::Error;
 
@@ -22,38 +21,12 @@ pub(super) fn wrong(field: impl Into<String>, value: impl ToString, expected: &'
     FieldError { field: field.into(), value: value.to_string(), expected }
 }
 
-/// The name of an object in a namespace; as everywhere, no namespace means `default`.
-pub(super) fn namespaced(metadata: &ObjectMeta) -> Result<ObjectName, FieldError> {
-    let namespace = metadata.namespace.as_deref().unwrap_or("default");
-    check_name("metadata.namespace", namespace)?;
-    Ok(ObjectName::new(namespace, name(metadata)?))
-}
-
-/// The name of an object of the whole cluster.
-pub(super) fn cluster_wide(metadata: &ObjectMeta) -> Result<ObjectName, FieldError> {
-    Ok(ObjectName::cluster_wide(name(metadata)?))
-}
-
-fn name(metadata: &ObjectMeta) -> Result<&str, FieldError> {
-    let name = metadata.name.as_deref().unwrap_or_default();
-    check_name("metadata.name", name)?;
-    Ok(name)
-}
-
-fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if (1..=253).contains(&name.len()) && name.bytes().all(legal) {
-        return Ok(());
-    }
-    Err(wrong(field, name, "a name: lower-case letters, digits, `-` and `.`, at most 253"))
-}
-
-/// The address of one host, in plain form.
-pub(super) fn address(field: impl Into<String>, text: &str) -> Result<IpAddr, FieldError> {
-    let Some(address) = parsed(text) else { return Err(wrong(field, text, "an IP address")) };
+/// The address of one host, in plain form. Here and below, a field's path is made only if it is to be told.
+pub(super) fn address(field: impl Fn() -> String, text: &str) -> Result<IpAddr, FieldError> {
+    let Some(address) = parsed(text) else { return Err(wrong(field(), text, "an IP address")) };
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     if mapped || address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Err(wrong(field, text, "the IP address of a host"));
+        return Err(wrong(field(), text, "the IP address of a host"));
     }
     Ok(address)
 }
@@ -83,25 +56,25 @@ pub(super) fn one_a_family(field: &str, addresses: &[IpAddr]) -> Result<(), Fiel
 }
 
 /// A range of addresses; spaces around it and host bits are tolerated, as upstream does it.
-pub(super) fn range(field: impl Into<String>, text: &str) -> Result<IpNet, FieldError> {
+pub(super) fn range(field: impl Fn() -> String, text: &str) -> Result<IpNet, FieldError> {
     let net = text.trim().split_once('/').and_then(|(address, length)| {
         let digits = length.bytes().all(|byte| byte.is_ascii_digit());
         IpNet::new(parsed(address)?, length.parse().ok().filter(|_| digits)?).ok()
     });
-    net.map(|net| net.trunc()).ok_or_else(|| wrong(field, text, "a CIDR range"))
+    net.map(|net| net.trunc()).ok_or_else(|| wrong(field(), text, "a CIDR range"))
 }
 
 /// A port number.
-pub(super) fn port(field: impl Into<String>, number: i32) -> Result<u16, FieldError> {
-    u16::try_from(number).ok().filter(|&port| port > 0).ok_or_else(|| wrong(field, number, "in 1..=65535"))
+pub(super) fn port(field: impl Fn() -> String, number: i32) -> Result<u16, FieldError> {
+    u16::try_from(number).ok().filter(|&port| port > 0).ok_or_else(|| wrong(field(), number, "in 1..=65535"))
 }
 
 /// A protocol; TCP if absent.
-pub(super) fn protocol(field: impl Into<String>, text: Option<&str>) -> Result<Transport, FieldError> {
+pub(super) fn protocol(field: impl Fn() -> String, text: Option<&str>) -> Result<Transport, FieldError> {
     match text {
         None | Some("TCP") => Ok(Transport::Tcp),
         Some("UDP") => Ok(Transport::Udp),
         Some("SCTP") => Ok(Transport::Sctp),
-        Some(other) => Err(wrong(field, other, "one of TCP, UDP, SCTP")),
+        Some(other) => Err(wrong(field(), other, "one of TCP, UDP, SCTP")),
     }
 }

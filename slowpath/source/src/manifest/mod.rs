@@ -2,16 +2,20 @@
 
 mod endpoint_slice;
 mod field;
+mod metadata;
 mod network_policy;
 mod pod;
 mod service;
 mod topology;
 
+pub(crate) use endpoint_slice::SliceManifest;
 pub use field::FieldError;
+pub(crate) use metadata::Metadata;
+pub(crate) use network_policy::PolicyManifest;
+pub(crate) use pod::PodManifest;
+pub(crate) use service::ServiceManifest;
+pub(crate) use topology::{NamespaceManifest, NodeManifest};
 
-use k8s_openapi::api::core::v1;
-use k8s_openapi::api::discovery::v1 as discovery;
-use k8s_openapi::api::networking::v1 as networking;
 use millrace_model::Object;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,6 +76,15 @@ pub enum ManifestError {
 #[error("{0}")]
 pub struct SyntaxError(String);
 
+/// An object as a manifest or a server has it: the fields that are used, not yet checked.
+pub(crate) trait Manifest: DeserializeOwned {
+    /// What it says of itself.
+    fn metadata(&self) -> &Metadata;
+
+    /// The object of the model, if all of its fields are legal.
+    fn convert(self) -> Result<Object, FieldError>;
+}
+
 /// Lists in lists beyond this are refused: no tool writes them.
 const MAX_LIST_DEPTH: usize = 4;
 
@@ -89,8 +102,16 @@ pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     Ok(parsed)
 }
 
-/// Reads one object that is in the form of JSON already.
-pub(crate) fn read_object(document: Value) -> Result<Object, Rejected> {
+/// Reads one object that is in the form of JSON already, and says which field is wrong if its type is.
+pub(crate) fn read<M: Manifest>(document: Value) -> Result<Object, ManifestError> {
+    let typed: M = serde_path_to_error::deserialize(document).map_err(|error| ManifestError::Schema {
+        field: error.path().to_string(),
+        reason: error.into_inner().to_string(),
+    })?;
+    Ok(typed.convert()?)
+}
+
+fn read_object(document: Value) -> Result<Object, Rejected> {
     let object = describe(&document);
     object_of(document).map_err(|error| Rejected { document: 0, object, error })
 }
@@ -130,29 +151,14 @@ fn object_of(document: Value) -> Result<Object, ManifestError> {
     };
     let (api_version, kind) = (text("apiVersion")?, text("kind")?);
     match (api_version.as_str(), kind.as_str()) {
-        ("v1", "Pod") => Ok(Object::Pod(pod::convert(typed::<v1::Pod>(document)?)?)),
-        ("v1", "Service") => Ok(Object::Service(service::convert(typed::<v1::Service>(document)?)?)),
-        ("v1", "Node") => Ok(Object::Node(topology::convert_node(typed::<v1::Node>(document)?)?)),
-        ("v1", "Namespace") => {
-            Ok(Object::Namespace(topology::convert_namespace(typed::<v1::Namespace>(document)?)?))
-        }
-        ("discovery.k8s.io/v1", "EndpointSlice") => {
-            let slice = typed::<discovery::EndpointSlice>(document)?;
-            Ok(Object::EndpointSlice(endpoint_slice::convert(slice)?))
-        }
-        ("networking.k8s.io/v1", "NetworkPolicy") => {
-            let policy = typed::<networking::NetworkPolicy>(document)?;
-            Ok(Object::NetworkPolicy(network_policy::convert(policy)?))
-        }
+        ("v1", "Pod") => read::<PodManifest>(document),
+        ("v1", "Service") => read::<ServiceManifest>(document),
+        ("v1", "Node") => read::<NodeManifest>(document),
+        ("v1", "Namespace") => read::<NamespaceManifest>(document),
+        ("discovery.k8s.io/v1", "EndpointSlice") => read::<SliceManifest>(document),
+        ("networking.k8s.io/v1", "NetworkPolicy") => read::<PolicyManifest>(document),
         _ => Err(ManifestError::UnknownKind { kind, api_version }),
     }
-}
-
-fn typed<T: DeserializeOwned>(document: Value) -> Result<T, ManifestError> {
-    serde_path_to_error::deserialize(document).map_err(|error| ManifestError::Schema {
-        field: error.path().to_string(),
-        reason: error.into_inner().to_string(),
-    })
 }
 
 #[cfg(test)]

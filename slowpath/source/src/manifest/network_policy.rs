@@ -1,17 +1,38 @@
 //! NetworkPolicies, read as strictly as the API server does it (`pkg/apis/networking/validation`).
 
+use super::Manifest;
 use super::field::{self, FieldError, wrong};
+use super::metadata::Metadata;
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use millrace_model::{
-    LabelTest, NetworkPolicy, PolicyNumbers, PolicyPeer, PolicyPort, PolicyRule, Requirement, Selector,
+    LabelTest, NetworkPolicy, Object, ObjectName, PolicyNumbers, PolicyPeer, PolicyPort, PolicyRule,
+    Requirement, Selector,
 };
+use serde::Deserialize;
 
-pub(super) fn convert(policy: v1::NetworkPolicy) -> Result<NetworkPolicy, FieldError> {
-    let name = field::namespaced(&policy.metadata)?;
-    let spec = policy.spec.unwrap_or_default();
+/// `networking.k8s.io/v1` NetworkPolicy.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PolicyManifest {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<v1::NetworkPolicySpec>,
+}
+
+impl Manifest for PolicyManifest {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn convert(self) -> Result<Object, FieldError> {
+        let name = self.metadata.namespaced()?;
+        Ok(Object::NetworkPolicy(policy_of(name, self.spec.unwrap_or_default())?))
+    }
+}
+
+fn policy_of(name: ObjectName, spec: v1::NetworkPolicySpec) -> Result<NetworkPolicy, FieldError> {
     let (ingress, egress) = (spec.ingress.unwrap_or_default(), spec.egress.unwrap_or_default());
     let [for_ingress, for_egress] = directions(spec.policy_types.as_deref(), !egress.is_empty())?;
     let ingress = ingress.into_iter().enumerate().map(|(at, rule)| {
@@ -74,10 +95,10 @@ fn peer_of(path: &str, peer: v1::NetworkPolicyPeer) -> Result<PolicyPeer, FieldE
 }
 
 fn range_of(path: &str, block: &v1::IPBlock) -> Result<PolicyPeer, FieldError> {
-    let net = field::range(format!("{path}.cidr"), &block.cidr)?;
+    let net = field::range(|| format!("{path}.cidr"), &block.cidr)?;
     let parts = block.except.iter().flatten().enumerate().map(|(at, text)| {
         let path = format!("{path}.except[{at}]");
-        let part = field::range(path.clone(), text)?;
+        let part = field::range(|| path.clone(), text)?;
         if is_part(&part, &net) { Ok(part) } else { Err(wrong(path, text, "a part of the block's cidr")) }
     });
     Ok(PolicyPeer::Range { net, except: parts.collect::<Result<_, _>>()? })
@@ -88,17 +109,17 @@ fn is_part(part: &IpNet, whole: &IpNet) -> bool {
 }
 
 fn port_of(path: &str, port: v1::NetworkPolicyPort) -> Result<PolicyPort, FieldError> {
-    let protocol = field::protocol(format!("{path}.protocol"), port.protocol.as_deref())?;
+    let protocol = field::protocol(|| format!("{path}.protocol"), port.protocol.as_deref())?;
     let numbers = match (port.port, port.end_port) {
         (None, None) => PolicyNumbers::All,
         (Some(IntOrString::Int(first)), last) => {
-            let first = field::port(format!("{path}.port"), first)?;
-            let last = last.map_or(Ok(first), |last| field::port(format!("{path}.endPort"), last)).and_then(
-                |last| {
+            let first = field::port(|| format!("{path}.port"), first)?;
+            let last = last
+                .map_or(Ok(first), |last| field::port(|| format!("{path}.endPort"), last))
+                .and_then(|last| {
                     let wrong = || wrong(format!("{path}.endPort"), last, "at least the port");
                     if last >= first { Ok(last) } else { Err(wrong()) }
-                },
-            )?;
+                })?;
             PolicyNumbers::Range(first, last)
         }
         (Some(IntOrString::String(name)), None) if is_service_name(&name) => {

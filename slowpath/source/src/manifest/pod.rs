@@ -1,49 +1,92 @@
 //! Pods.
 
+use super::Manifest;
 use super::field::{self, FieldError, wrong};
-use k8s_openapi::api::core::v1;
-use millrace_model::{ContainerPort, Pod, PodPhase, PodPort};
+use super::metadata::Metadata;
+use millrace_model::{ContainerPort, Object, Pod, PodPhase, PodPort};
+use serde::Deserialize;
 
-/// The annotation that says how a pod's first interface is attached: `tap`, `af-xdp` or `vhost-user`.
-const PORT_KIND: &str = "millrace.io/port";
-/// The annotation that says which user owns the pod's vhost-user socket.
-const VHOST_USER_UID: &str = "millrace.io/vhost-user-uid";
-/// The annotations that limit what a pod receives and sends.
-const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
-const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
+/// `v1` Pod, as far as it is used.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PodManifest {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
 
-pub(super) fn convert(pod: v1::Pod) -> Result<Pod, FieldError> {
-    let name = field::namespaced(&pod.metadata)?;
-    let spec = pod.spec.unwrap_or_default();
-    let status = pod.status.unwrap_or_default();
-    let mut texts: Vec<String> = status.pod_ips.into_iter().flatten().map(|entry| entry.ip).collect();
-    if texts.is_empty() {
-        texts.extend(status.pod_ip.filter(|ip| !ip.is_empty()));
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<String>,
+    host_network: Option<bool>,
+    containers: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Container {
+    ports: Option<Vec<PortEntry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortEntry {
+    name: Option<String>,
+    protocol: Option<String>,
+    container_port: i32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Status {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<IpEntry>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct IpEntry {
+    ip: String,
+}
+
+impl Manifest for PodManifest {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
-    let mut ips = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        ips.push(field::address(format!("status.podIPs[{index}].ip"), text)?);
+
+    fn convert(self) -> Result<Object, FieldError> {
+        let name = self.metadata.namespaced()?;
+        let spec = self.spec.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let mut texts: Vec<String> = status.pod_ips.into_iter().flatten().map(|entry| entry.ip).collect();
+        if texts.is_empty() {
+            texts.extend(status.pod_ip.filter(|ip| !ip.is_empty()));
+        }
+        let mut ips = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            ips.push(field::address(|| format!("status.podIPs[{index}].ip"), text)?);
+        }
+        field::one_a_family("status.podIPs", &ips)?;
+        let annotations = self.metadata.annotations.unwrap_or_default();
+        let port = PodPort {
+            uid: self.metadata.uid,
+            kind: annotations.port,
+            vhost_user_uid: annotations.vhost_user_uid,
+            ingress_bandwidth: annotations.ingress_bandwidth,
+            egress_bandwidth: annotations.egress_bandwidth,
+        };
+        Ok(Object::Pod(Pod {
+            name,
+            labels: self.metadata.labels.unwrap_or_default(),
+            node: spec.node_name,
+            host_network: spec.host_network.unwrap_or(false),
+            phase: phase(status.phase.as_deref())?,
+            ips,
+            ports: container_ports(spec.containers.unwrap_or_default())?,
+            port,
+        }))
     }
-    field::one_a_family("status.podIPs", &ips)?;
-    let annotations = pod.metadata.annotations.unwrap_or_default();
-    let annotated = |name: &str| annotations.get(name).cloned();
-    let port = PodPort {
-        uid: pod.metadata.uid,
-        kind: annotated(PORT_KIND),
-        vhost_user_uid: annotated(VHOST_USER_UID),
-        ingress_bandwidth: annotated(INGRESS_BANDWIDTH),
-        egress_bandwidth: annotated(EGRESS_BANDWIDTH),
-    };
-    Ok(Pod {
-        name,
-        labels: pod.metadata.labels.unwrap_or_default(),
-        node: spec.node_name,
-        host_network: spec.host_network.unwrap_or(false),
-        phase: phase(status.phase.as_deref())?,
-        ips,
-        ports: container_ports(&spec.containers)?,
-        port,
-    })
 }
 
 fn phase(text: Option<&str>) -> Result<PodPhase, FieldError> {
@@ -57,15 +100,15 @@ fn phase(text: Option<&str>) -> Result<PodPhase, FieldError> {
     }
 }
 
-fn container_ports(containers: &[v1::Container]) -> Result<Vec<ContainerPort>, FieldError> {
+fn container_ports(containers: Vec<Container>) -> Result<Vec<ContainerPort>, FieldError> {
     let mut ports = Vec::new();
-    for (at, container) in containers.iter().enumerate() {
-        for (index, port) in container.ports.iter().flatten().enumerate() {
+    for (at, container) in containers.into_iter().enumerate() {
+        for (index, port) in container.ports.into_iter().flatten().enumerate() {
             let path = |name: &str| format!("spec.containers[{at}].ports[{index}].{name}");
             ports.push(ContainerPort {
-                name: port.name.clone().unwrap_or_default(),
-                protocol: field::protocol(path("protocol"), port.protocol.as_deref())?,
-                port: field::port(path("containerPort"), port.container_port)?,
+                name: port.name.unwrap_or_default(),
+                protocol: field::protocol(|| path("protocol"), port.protocol.as_deref())?,
+                port: field::port(|| path("containerPort"), port.container_port)?,
             });
         }
     }
