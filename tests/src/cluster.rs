@@ -39,10 +39,11 @@ fn address(number: u32) -> String {
     Ipv4Addr::from_bits((11 << 24) + number).to_string()
 }
 
-/// The slice of a service; another `round` has other endpoints.
+/// The slice of a service; another `round` has another first endpoint.
 pub fn slice(number: u32, round: u32, endpoints: u32) -> Value {
     let endpoint = |at: u32| {
-        let node = (number * 10 + at + 7 * round) % 5_000;
+        let moved = if at == 0 { 17 * round } else { 0 };
+        let node = (number * 10 + at + moved) % 5_000;
         json!({"addresses": [address((node << 8) + 2 + number % 200)], "nodeName": format!("node-{node}"), "zone": "zone-a",
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "targetRef": {"kind": "Pod", "name": format!("service-{number}-7d4b9c6f5-{at:05}"), "namespace": "many",
@@ -80,7 +81,7 @@ pub fn pod(number: u32, node: &str) -> Value {
         "metadata": {"name": format!("pod-{number}"), "namespace": "many", "labels": {"app": "many"},
             "managedFields": [managed(&["f:containers", "f:conditions", "f:podIPs"])]},
         "spec": {"nodeName": node, "containers": [{"name": "main", "image": "example.org/none"}]},
-        "status": {"phase": "Running", "podIPs": [{"ip": address((number % 5_000 << 8) + number / 5_000 + 2)}]}})
+        "status": {"phase": "Running", "podIPs": [{"ip": address(((number % 5_000) << 8) + number / 5_000 + 2)}]}})
 }
 
 /// A node with the conditions, images and fields' managers of one that is at work: most of its text.

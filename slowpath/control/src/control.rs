@@ -142,7 +142,8 @@ impl<F: Frame> Control<F> {
         self.retry_pending(Instant::now());
         self.tend_host_leg(Instant::now());
         self.tend_uplinks(Instant::now());
-        if self.model.has_changes() {
+        // Before everything is known, what is known is not worth tables.
+        if self.source_synced && self.model.has_changes() {
             self.compile();
         }
         self.load_meter.measure(&self.workers, clock::now());

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// How many times as long as a publication took the next one waits, and for how long at most. A change that comes alone is
 /// published at once. Those that come in numbers are published together, the more the longer they take: a rolling update
 /// costs a few publications, not thousands, and requests find the control thread free in between.
-const REST: u32 = 8;
-const LONGEST_REST: Duration = Duration::from_millis(4);
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(3);
 /// How long a packet waits at most before it is known for which neighbour it waits.
 const HEAR: Duration = Duration::from_millis(5);
 /// Interval of housekeeping.
@@ -55,7 +55,7 @@ impl<F: Frame + 'static> ControlHandle<F> {
     }
 
     /// Runs a change of the model on the control thread and publishes it: at once, or together with what else comes within
-    /// 4 ms after the last publication. Waits while the inbox is full.
+    /// 3 ms after the last publication. Waits while the inbox is full.
     pub fn change(&self, change: impl FnOnce(&mut Control<F>) + Send + 'static) -> Result<(), Busy> {
         self.progress.note_queued(Instant::now());
         self.inbox.send(Message::Change(Box::new(change))).map_err(|_| Busy)

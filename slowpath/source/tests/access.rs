@@ -3,7 +3,7 @@
 
 use millrace_apiserver::{ApiServer, Authority, Identity, Store};
 use millrace_model::Kind;
-use millrace_source::{Access, Change, KubernetesSource, Liveness};
+use millrace_source::{Access, Change, KubernetesSource, Liveness, News};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(3);
 struct Followed {
     _source: KubernetesSource,
     liveness: Liveness,
-    changes: Receiver<Change>,
+    changes: Receiver<News>,
 }
 
 impl Followed {
@@ -33,7 +33,9 @@ impl Followed {
     /// Waits for this time until everything is known.
     fn is_synced_within(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        while let Ok(change) = self.changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(News { change, .. }) =
+            self.changes.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             if change == Change::Synced {
                 return true;
             }
@@ -45,7 +47,9 @@ impl Followed {
     fn hears(&self, store: &Store, name: &str, limit: Duration) -> bool {
         store.apply(namespace(name));
         let end = Instant::now() + limit;
-        while let Ok(change) = self.changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(News { change, .. }) =
+            self.changes.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             if matches!(change, Change::Apply(object) if object.name().name == name) {
                 return true;
             }

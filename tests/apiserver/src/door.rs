@@ -37,6 +37,8 @@ impl Listener for Door {
                 sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            // As Go's server does it: an event is not kept back until the one before is acknowledged.
+            drop(stream.set_nodelay(true));
             let Some(tls) = &self.tls else { return (Box::new(stream), Peer::default()) };
             if let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await {
                 let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
