@@ -48,7 +48,7 @@ impl Told {
                 self.settle(&name);
                 let print = fingerprint(&object);
                 let is_news = self.objects.insert(name, print) != Some(print);
-                is_news.then(|| Change::Apply(Box::new(object)))
+                is_news.then_some(Change::Apply(object))
             }
             Err(error) => {
                 self.reject(name, error.to_string());

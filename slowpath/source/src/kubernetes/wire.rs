@@ -19,7 +19,7 @@ pub(super) struct Read {
     /// The name that the server has, whatever else is wrong.
     pub(super) name: ObjectName,
     /// The object, if it can be used.
-    pub(super) object: Result<Object, ManifestError>,
+    pub(super) object: Result<Box<Object>, ManifestError>,
 }
 
 /// A line of a watch.
@@ -104,7 +104,8 @@ fn good_event<M: Manifest>(kind: LineKind, object: M) -> Event {
 }
 
 fn good<M: Manifest>(object: M) -> Read {
-    Read { name: object.metadata().server_name(), object: object.convert().map_err(ManifestError::from) }
+    let name = object.metadata().server_name();
+    Read { name, object: object.convert().map(Box::new).map_err(ManifestError::from) }
 }
 
 /// An event of which something is not as it should be.
@@ -157,7 +158,7 @@ fn page_with<T: DeserializeOwned>(text: &[u8], read: impl Fn(T) -> Read) -> Resu
 /// An object of a page or an event of which something is not as it should be: if it is this one, what.
 fn plain<M: Manifest>(kind: Kind, object: Value) -> Read {
     let name = name_of(&object);
-    let object = manifest::read::<M>(object);
+    let object = manifest::read::<M>(object).map(Box::new);
     if let Err(error) = &object {
         tracing::debug!(%kind, %name, %error, "not used");
     }
@@ -195,7 +196,9 @@ mod tests {
             panic!()
         };
         assert_eq!((read.name, version.as_str()), (ObjectName::cluster_wide("a"), "7"));
-        assert!(matches!(read.object.unwrap(), Object::Namespace(namespace) if namespace.labels["l"] == "x"));
+        assert!(
+            matches!(&*read.object.unwrap(), Object::Namespace(namespace) if namespace.labels["l"] == "x")
+        );
         let line = r#"{"object":{"metadata":{"name":"a","resourceVersion":"8"}},"type":"DELETED"}"#;
         let Event::Deleted(name, version) = event(Kind::Namespace, line.as_bytes()).unwrap() else {
             panic!()
