@@ -137,7 +137,8 @@ mod tests {
         let domain = Domain::new(2);
         let tables = Snapshot::new(&domain, Box::new(0));
         let [mut quick, mut slow] = [(); 2].map(|()| domain.register().unwrap());
-        (quick.online(), slow.online());
+        quick.online();
+        slow.online();
         let (mut programming, start) = (Programming::new(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
         let look = |programming: &mut Programming, micros| {
@@ -164,7 +165,8 @@ mod tests {
         let domain = Domain::new(2);
         let tables = Snapshot::new(&domain, Box::new(0));
         let [mut awake, mut asleep] = [(); 2].map(|()| domain.register().unwrap());
-        (awake.online(), asleep.online());
+        awake.online();
+        asleep.online();
         asleep.offline();
         let (mut programming, start) = (Programming::new(), Instant::now());
         programming.hear(Kind::Node, start);
