@@ -12,6 +12,7 @@ use millrace_tests::{
     Attached, Conversation, Daemon, Echo, EndpointSpec, Family, Kind, Metrics, Network, ServiceSpec,
     eventually, http_get, own_node, serve, serve_next, who_answers,
 };
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
