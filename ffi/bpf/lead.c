@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Leads the host's packets to frontends that are at no cluster address to the host's leg: `lead` is at the egress of the loopback
-// interface, where the kernel keeps what the host sends to itself, and of the NICs by which it sends the rest; `back` sees what
-// comes back by the leg.
+// Leads the host's packets to frontends that are at no cluster address to the host's leg: `millrace_lead` is at the egress of
+// the loopback interface, where the kernel keeps what the host sends to itself, and of the NICs by which it sends the rest;
+// `millrace_back` sees what comes back by the leg.
 //
 // Whatever cannot be read stays where it is.
 
@@ -150,7 +150,7 @@ static __always_inline int is_led6(struct __sk_buff *skb)
 }
 
 SEC("classifier")
-int lead(struct __sk_buff *skb)
+int millrace_lead(struct __sk_buff *skb)
 {
 	__u8 router[ETH_ALEN];
 	int led = 0;
@@ -170,11 +170,17 @@ int lead(struct __sk_buff *skb)
 
 // What has the IPv6 loopback address is taken from the loopback interface only (ip6_rcv_core, net/ipv6/ip6_input.c).
 SEC("classifier")
-int back(struct __sk_buff *skb)
+int millrace_back(struct __sk_buff *skb)
 {
-	__u8 nobody[2 * ETH_ALEN] = {};
+	__u8 nobody[2 * ETH_ALEN] = {}, from[ETH_ALEN];
 	struct ipv6hdr ip;
 
+	// Only the router speaks for the host's frontends; what others send by a NIC keeps its sender's address.
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, from, sizeof(from)))
+		return NEXT;
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (from[i] != gateway[i])
+			return NEXT;
 	if (skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return NEXT;
 	if (ip.saddr.in6_u.u6_addr32[0] || ip.saddr.in6_u.u6_addr32[1] || ip.saddr.in6_u.u6_addr32[2] ||

@@ -2,7 +2,7 @@
 //! take those. A kernel or guest then does its work once for all of them.
 //!
 //! The rules are those of Linux's generic receive offload (`net/ipv4/tcp_offload.c`, `tcp_gro_receive`): what is cut again
-//! gives the same packets.
+//! gives the same packets, but for the identification of IPv4 packets that nobody may fragment.
 
 use crate::checksum::Sum;
 use crate::gso::{Caps, LARGEST_FRAME};
@@ -12,8 +12,8 @@ use millrace_fastpath::port::{BURST, Burst, Checksum, Frame, Gso, GsoKind, Offlo
 /// Connections of a burst that are looked at together. Of more, the oldest gets no further segments.
 const FLOWS: usize = 8;
 
-/// Segments of one large frame, at most: a TAP's write takes so many pieces.
-const MOST_SEGMENTS: usize = 60;
+/// Buffers of one large frame, at most: a TAP's write takes so many pieces.
+const MOST_BUFFERS: usize = 60;
 
 /// Bytes of an Ethernet header.
 const L3: usize = 14;
@@ -110,6 +110,7 @@ struct Run {
     /// Payload bytes in all.
     bytes: usize,
     segments: usize,
+    buffers: usize,
     pushes: bool,
     open: bool,
 }
@@ -151,28 +152,30 @@ impl Found {
             if !is_same_connection(first, head, run.segment.l4) {
                 continue;
             }
-            if run.takes(&segment, first, head)
+            let buffers = frame.segment_count();
+            if run.buffers + buffers <= MOST_BUFFERS
+                && run.takes(&segment, first, head)
                 && is_sound(frame, &segment)
                 && (run.segments > 1 || is_sound(&frames[run.first], &run.segment))
             {
                 self.before[index] = Some((run.last as u8, segment.payload as u16));
                 self.has_joined = true;
-                run.append(index, &segment);
+                run.append(index, &segment, buffers);
                 self.large[run.first] = Some(*run);
             } else {
-                *run = Run::new(index, segment);
+                *run = Run::new(index, segment, buffers);
             }
             return;
         }
-        self.runs[self.oldest] = Some(Run::new(index, segment));
+        self.runs[self.oldest] = Some(Run::new(index, segment, frame.segment_count()));
         self.oldest = (self.oldest + 1) % FLOWS;
     }
 
-    /// What is no plain segment ends its connection's run: nothing overtakes it.
+    /// What is no plain segment ends the runs between its hosts, since its ports may be anywhere: nothing overtakes it.
     fn close_same(&mut self, frames: &[Mbuf], index: usize) {
         let head = frames[index].head();
         for run in self.runs.iter_mut().flatten() {
-            if is_same_connection(frames[run.first].head(), head, run.segment.l4) {
+            if is_between_same(frames[run.first].head(), head, run.segment.l4) {
                 run.open = false;
             }
         }
@@ -204,9 +207,9 @@ impl Found {
 }
 
 impl Run {
-    fn new(index: usize, segment: Segment) -> Run {
+    fn new(index: usize, segment: Segment, buffers: usize) -> Run {
         let (bytes, pushes) = (segment.bytes, segment.pushes);
-        Run { first: index, last: index, segment, bytes, segments: 1, pushes, open: !pushes }
+        Run { first: index, last: index, segment, bytes, segments: 1, buffers, pushes, open: !pushes }
     }
 
     fn takes(&self, next: &Segment, first: &[u8], head: &[u8]) -> bool {
@@ -218,14 +221,14 @@ impl Run {
             && next.sequence == expected
             && next.payload == self.segment.payload
             && next.bytes <= self.segment.bytes
-            && self.segments < MOST_SEGMENTS
             && self.segment.payload + self.bytes + next.bytes <= LARGEST_FRAME - 4
             && counts
             && self.segment.is_like(first, head)
     }
 
-    fn append(&mut self, index: usize, next: &Segment) {
+    fn append(&mut self, index: usize, next: &Segment, buffers: usize) {
         self.last = index;
+        self.buffers += buffers;
         self.bytes += next.bytes;
         self.segments += 1;
         self.pushes |= next.pushes;
@@ -265,11 +268,14 @@ impl Run {
 
 /// Whether two frames have the same addresses and ports, when both have layer 4 at `l4`.
 fn is_same_connection(one: &[u8], other: &[u8], l4: usize) -> bool {
-    let from = if l4 == L3 + V4_HEADER { L3 + 12 } else { L3 + 8 };
     // Ports first: they differ soonest.
-    one.get(l4..l4 + 4) == other.get(l4..l4 + 4)
-        && one.get(from..l4) == other.get(from..l4)
-        && one.get(12..14) == other.get(12..14)
+    one.get(l4..l4 + 4) == other.get(l4..l4 + 4) && is_between_same(one, other, l4)
+}
+
+/// Whether two frames have the same family and addresses.
+fn is_between_same(one: &[u8], other: &[u8], l4: usize) -> bool {
+    let from = if l4 == L3 + V4_HEADER { L3 + 12 } else { L3 + 8 };
+    one.get(from..l4) == other.get(from..l4) && one.get(12..14) == other.get(12..14)
 }
 
 /// Whether nothing was damaged on the way: in a large frame nobody looks any more.

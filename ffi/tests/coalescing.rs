@@ -254,6 +254,40 @@ fn large_frames_end_where_ip_ends_and_bursts_without_tso_are_left_alone() {
 }
 
 #[test]
+fn a_large_frame_has_no_more_buffers_than_a_write_takes() {
+    let (_serial, pool) = pool();
+    let mut last = FIRST;
+    let mut frames = Burst::new();
+    while !frames.is_full() {
+        let whole = last.frame();
+        let (first, rest) = whole.split_at(300);
+        let mut frame = pool.alloc_with(first).unwrap();
+        frame.chain(pool.alloc_with(rest).unwrap()).unwrap();
+        frames.push(frame);
+        last = last.next(MSS);
+    }
+    let bytes = frames.len() * MSS;
+    coalesce(&mut frames, &LARGE);
+    assert!(frames.iter().all(|frame: &Mbuf| frame.segment_count() <= 60));
+    assert_eq!(frames.len(), 3);
+    let headers = FIRST.frame().len() - MSS;
+    assert_eq!(frames.iter().map(|frame| frame.total_len() - headers).sum::<usize>(), bytes);
+}
+
+#[test]
+fn what_has_its_ports_elsewhere_is_not_overtaken() {
+    let (_serial, pool) = pool();
+    let second = FIRST.next(MSS);
+    // An IPv4 option: no plain segment, of the same connection perhaps.
+    let mut odd = second.frame();
+    odd.splice(34..34, [1, 1, 1, 0]);
+    odd[14] = 0x46;
+    let mut frames = burst(pool, &[FIRST.frame(), odd, second.frame()]);
+    coalesce(&mut frames, &LARGE);
+    assert_eq!(frames.len(), 3);
+}
+
+#[test]
 fn bytes_of_any_kind_are_survived() {
     let (_serial, pool) = pool();
     let whole = FIRST.frame();

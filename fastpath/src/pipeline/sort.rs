@@ -21,6 +21,7 @@ use crate::port::{Burst, DropReason, Frame, PortId};
 use crate::tables::PortRole;
 use crate::wire::ethernet::MacAddr;
 use crate::wire::parse::{Class, L4Kind, parse};
+use core::net::Ipv6Addr;
 
 /// Where a frame belongs.
 enum Place {
@@ -85,7 +86,12 @@ impl Pipeline {
             }
         }
         match context.port.companion {
-            Some(host) if destination != own_mac || !self.is_claimed(context, frame) => Place::There(host),
+            Some(host) if destination != own_mac || !self.is_claimed(context, frame) => {
+                if speaks_of_loopback(frame.head()) {
+                    return Place::Nowhere(DropReason::BadAddress);
+                }
+                Place::There(host)
+            }
             _ => Place::Here,
         }
     }
@@ -116,6 +122,29 @@ fn place_from_host<F: Frame>(context: &Context<'_>, frame: &F) -> Place {
         }
         _ => Place::Here,
     }
+}
+
+/// Whether a packet is from or to a loopback address, tagged or not. The host's leg is trusted with those, so that they must
+/// not come to it from a wire.
+fn speaks_of_loopback(head: &[u8]) -> bool {
+    let mut at = 12;
+    for _ in 0..3 {
+        match head.get(at..at + 2) {
+            Some([0x81, 0x00] | [0x88, 0xa8]) => at += 4,
+            Some([0x08, 0x00]) => {
+                let is_loopback = |from: usize| head.get(at + from) == Some(&127);
+                return is_loopback(2 + 12) || is_loopback(2 + 16);
+            }
+            Some([0x86, 0xdd]) => {
+                let is_loopback = |from: usize| {
+                    head.get(at + from..at + from + 16) == Some(&Ipv6Addr::LOCALHOST.octets()[..])
+                };
+                return is_loopback(2 + 8) || is_loopback(2 + 24);
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Destination and source.

@@ -26,6 +26,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lead.o"));
 
+/// The object's programs, by names that others have none of.
+const LEAD: &str = "millrace_lead";
+const BACK: &str = "millrace_back";
+
 /// The loopback interface of every network namespace.
 const LOOPBACK: &str = "lo";
 
@@ -78,7 +82,8 @@ impl Lead {
             Some(loaded) => loaded,
             none => none.insert(self.load()?),
         };
-        self.follow(loaded)?;
+        // A way out that cannot be followed is no reason to lead to what is gone.
+        let followed = self.follow(loaded);
         let Loaded { frontends, known, .. } = loaded;
         for key in changes.released.iter().filter_map(key) {
             if known.contains(&key) {
@@ -92,7 +97,7 @@ impl Lead {
                 known.insert(key);
             }
         }
-        Ok(())
+        followed
     }
 
     /// Sees to it that the program is on the ways out that are there now.
@@ -104,7 +109,7 @@ impl Lead {
             }
             loaded.ways_out.remove(name);
             if let Some(index) = now {
-                let link = self.attach(&mut loaded.object, "lead", name, TcAttachType::Egress)?;
+                let link = self.attach(&mut loaded.object, LEAD, name, TcAttachType::Egress)?;
                 loaded.ways_out.insert(name.clone(), (index, link));
             }
         }
@@ -122,8 +127,8 @@ impl Lead {
         let map = map.ok_or_else(|| self.refused(loading, "the object has no map frontends".to_owned()))?;
         let frontends = HashMap::try_from(map).map_err(|error| self.failed(loading, &error))?;
         let links = [
-            self.attach(&mut object, "lead", LOOPBACK, TcAttachType::Egress)?,
-            self.attach(&mut object, "back", &self.interface(), TcAttachType::Ingress)?,
+            self.attach(&mut object, LEAD, LOOPBACK, TcAttachType::Egress)?,
+            self.attach(&mut object, BACK, &self.interface(), TcAttachType::Ingress)?,
         ];
         Ok(Loaded { frontends, known: HashSet::new(), _links: links, ways_out: BTreeMap::new(), object })
     }

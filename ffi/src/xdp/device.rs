@@ -87,7 +87,12 @@ impl Device for XdpDevice {
             return Ok(false);
         }
         self.steering.set_mtu(mtu, self.reach)?;
-        Ok(true)
+        let (room, interface) = (self.reach.mtu(), self.interface.clone());
+        if mtu > room {
+            Err(XdpError::Mtu { interface, mtu, room, long: takes_long_frames() })
+        } else {
+            Ok(true)
+        }
     }
 
     fn details(&self) -> Vec<(&'static str, String)> {

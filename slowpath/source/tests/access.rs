@@ -247,8 +247,24 @@ fn what_is_wrong_with_a_service_account_is_named() {
     replace(&room.path().join("ca.crt"), &Authority::try_new().unwrap().pem());
     assert!(refused(&access).contains("token"), "{}", refused(&access));
     replace(&room.path().join("token"), "token");
+    let open = Access { server: Some("http://192.0.2.77:6443".to_owned()), ..access.clone() };
+    assert!(refused(&open).contains("https only"), "{}", refused(&open));
     let nowhere = Access { server: Some("somewhere".to_owned()), ..access };
     assert!(refused(&nowhere).contains("somewhere"), "{}", refused(&nowhere));
+}
+
+#[test]
+fn a_broken_kubeconfig_is_told_without_what_is_in_it() {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("config");
+    replace(
+        &file,
+        "users:\n- name: me\n  user:\n    token: SECRET-OF-MINE\n   client-key-data: [SECRET-OF-MINE\n",
+    );
+    let access = Access { kubeconfig: Some(file), ..Access::default() };
+    let outcome = KubernetesSource::try_new(&access, NODE, &Liveness::default(), channel().0);
+    let error = format!("{:#}", outcome.unwrap_err());
+    assert!(error.contains("config") && !error.contains("SECRET"), "{error}");
 }
 
 #[test]

@@ -279,6 +279,19 @@ fn who_may_not_read_a_kind_is_told_verb_and_resource_and_is_not_synced_until_it_
 }
 
 #[test]
+fn who_may_not_read_policies_serves_all_the_same() {
+    let server = server();
+    server.store().fail(|faults| {
+        faults.refused.insert("networkpolicies".to_owned(), 403);
+    });
+    let followed = Followed::start(&server);
+    assert_eq!(names(&followed.until_synced()), set(&ALL));
+    eventually("the refusal is known", || {
+        followed.liveness.heard().unwrap().kinds[&Kind::NetworkPolicy].errors.contains_key("forbidden")
+    });
+}
+
+#[test]
 fn an_expired_token_is_a_reason_to_wait_not_to_forget() {
     let server = server();
     let followed = Followed::start(&server);

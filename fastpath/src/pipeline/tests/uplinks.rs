@@ -326,6 +326,23 @@ fn the_kernel_behind_the_hosts_leg_has_all_that_is_not_claimed() {
 }
 
 #[test]
+fn nobody_reaches_the_hosts_loopback_addresses_by_a_nic_that_is_taken() {
+    for net in families() {
+        let mut node = with_host(true);
+        let loopback = ip(if net.a.is_ipv4() { "127.0.0.1" } else { "::1" });
+        for (source, destination) in [(net.client, loopback), (loopback, net.node)] {
+            let plain = from_uplink(&Packet::new(UPLINK, source, destination, TCP, (4000, 22)));
+            let (addresses, rest) = plain.head().split_at(12);
+            let tagged = BufferFrame::new(&[addresses, &[0x81, 0x00, 0, 7], rest].concat());
+            for frame in [plain, tagged] {
+                assert!(node.run(UPLINK, frame).is_none());
+            }
+        }
+        node.check(&[DropReason::BadAddress; 4]);
+    }
+}
+
+#[test]
 fn what_is_claimed_is_routed_although_the_uplink_has_a_companion() {
     for net in families() {
         let mut node = with_host(true);

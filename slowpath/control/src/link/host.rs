@@ -221,7 +221,8 @@ async fn prepare_family(
 ///   counts if it is greater than that of all (`fib_validate_source`, net/ipv4/fib_frontend.c).
 /// - `accept_local`: what the host asks a NodePort at its own address comes back from that address.
 /// - `route_localnet`: the same for host ports at 127.0.0.1. Nobody else gets at the host's loopback addresses by it: no other
-///   port's packets from or to them are routed (`check_source`, fastpath's `pipeline/resolve.rs`).
+///   port's packets from or to them are routed (`check_source`, fastpath's `pipeline/resolve.rs`), nor handed to the host by a
+///   NIC that is taken (`pipeline/sort.rs`).
 async fn accept_own(handle: &Handle, name: &str, index: u32) -> Result<(), LinkError> {
     let mut options = InetDevConf::default();
     (options.rp_filter, options.accept_local, options.route_localnet) = (2, 1, 1);

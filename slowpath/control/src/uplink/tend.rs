@@ -105,6 +105,13 @@ impl<F: Frame> Control<F> {
         let open = self.ports.get(&name).map(|port| u32::from(port.config.queues.get()));
         let differs = has.filter(|has| open.is_some_and(|open| open != *has));
         match (differs, uplink.queues) {
+            (Some(has), None) if has > u32::from(QueueCount::MOST) => {
+                let most = QueueCount::MOST;
+                let problem = format!(
+                    "it receives on {has} queues now, of which {most} can be served: packets are lost"
+                );
+                uplink.complain(Some(problem));
+            }
             (Some(_), None) => self.close_uplink(at, "its NIC has another number of queues", now),
             (Some(has), Some(queues)) => {
                 let problem = format!(

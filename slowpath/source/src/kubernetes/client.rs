@@ -2,12 +2,13 @@
 
 use super::KubernetesError;
 use kube::Config;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,7 +81,11 @@ impl Credentials {
 
 async fn of_kubeconfig(file: &Path, context: Option<String>) -> Result<Credentials, KubernetesError> {
     let wrong = |reason: String| KubernetesError::Kubeconfig { file: file.to_owned(), reason };
-    let text = Kubeconfig::read_from(file).map_err(|error| wrong(chain(&error)))?;
+    let text = Kubeconfig::read_from(file).map_err(|error| match error {
+        // Without the text around it, which may be a secret.
+        KubeconfigError::Parse(error) => wrong(format!("no kubeconfig: {}", error.without_snippet())),
+        error => wrong(chain(&error)),
+    })?;
     let authorities = text.clusters.iter().filter_map(|named| named.cluster.as_ref());
     let authorities = authorities.filter_map(|cluster| cluster.certificate_authority.clone());
     let mut files: Vec<PathBuf> =
@@ -124,7 +129,11 @@ fn of_service_account(access: &Access) -> Result<Credentials, KubernetesError> {
         return Err(failed(&authority, &"there is no certificate in it"));
     }
     let text = std::fs::read_to_string(&token).map_err(|error| failed(&token, &error))?;
-    let mut config = Config::new(url(&address)?);
+    let server = url(&address)?;
+    if server.scheme_str() != Some("https") && !is_loopback(&server) {
+        return Err(wrong(format!("{address}: the service account's token is sent by https only")));
+    }
+    let mut config = Config::new(server);
     config.root_cert = Some(certificates.iter().map(|certificate| certificate.to_vec()).collect());
     config.auth_info = bearer(&text);
     Ok(Credentials { config, files: vec![token, authority] })
@@ -142,6 +151,12 @@ fn url(text: &str) -> Result<http::Uri, KubernetesError> {
         return Err(wrong("this is no URL of a server".to_owned()));
     }
     Ok(url)
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_loopback(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// An error and its causes, each once.

@@ -8,6 +8,7 @@ use super::watch::{Heard, Watch, Word};
 use super::watched::watched;
 use crate::change::{Change, News, Problem};
 use crate::liveness::Liveness;
+use millrace_model::Kind;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch as state};
@@ -87,7 +88,9 @@ impl Teller {
         if has_other_problems {
             self.tell_problems(at)?;
         }
-        if lists > 0 && !self.is_synced && self.all.iter().all(Told::is_complete) {
+        // Nothing waits for policies, which nothing enforces: a role that may not read them must not keep a node from serving.
+        let mut awaited = self.all.iter().filter(|told| told.kind() != Kind::NetworkPolicy);
+        if lists > 0 && !self.is_synced && awaited.all(Told::is_complete) {
             self.is_synced = true;
             self.tell(Change::Synced, at)?;
         }

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// The least time from one patch to the next: another that contradicts is not argued with more often.
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long the node's object may take to say what it was told.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,7 +87,8 @@ pub(super) async fn announce(
             std::future::pending::<()>().await;
         }
         seen.mark_unchanged();
-        match set_condition(&nodes, &node).await {
+        let set = timeout(ANSWER, set_condition(&nodes, &node)).await;
+        match set.unwrap_or_else(|_| Err(kube::Error::Service("no answer".into()))) {
             Ok(()) => {
                 tracing::info!(node, "the cluster knows that the node has a network");
                 backoff = DefaultBackoff::default();

@@ -24,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 /// Objects in a page of a list, as client-go asks for them (`tools/pager/pager.go`).
 const PAGE: u32 = 500;
 
+/// How long the server may take to begin its answer, or to give a whole page.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// The failure of having asked for a version that the server has forgotten.
 const GONE: &str = "gone";
 
@@ -57,6 +60,9 @@ enum Failure {
     /// There was no answer, or a refusal.
     #[error(transparent)]
     Request(#[from] kube::Error),
+    /// The connection is there, and nothing comes.
+    #[error("no answer within {} s", ANSWER.as_secs())]
+    Silent,
     /// The connection broke off.
     #[error(transparent)]
     Broken(#[from] io::Error),
@@ -154,7 +160,9 @@ impl Watch {
     /// Reads the list as the beginning of a watch, which this gives.
     async fn stream_list(&mut self) -> Result<Option<Lines>, Failure> {
         let parameters = WatchParams { send_initial_events: true, ..self.parameters() };
-        let mut lines = self.open(&parameters, "0").await?;
+        // No older than what was heard already, whichever server answers; the first may be what its cache has.
+        let version = if self.version.is_empty() { "0" } else { &self.version };
+        let mut lines = self.open(&parameters, version).await?;
         self.say(Instant::now(), vec![Heard::ListBegins]).await?;
         // A list that breaks off is begun anew.
         loop {
@@ -179,7 +187,7 @@ impl Watch {
         let mut heard = vec![Heard::ListBegins];
         loop {
             let request = self.request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let text = self.client.request_text(request).await?;
+            let text = answered(self.client.request_text(request)).await?;
             let page = wire::page(self.watched.kind, text.as_bytes())?;
             heard.extend(page.objects.into_iter().map(Heard::Applied));
             if page.next.is_empty() {
@@ -225,7 +233,7 @@ impl Watch {
 
     async fn open(&self, parameters: &WatchParams, version: &str) -> Result<Lines, Failure> {
         let request = self.request.watch(parameters, version).map_err(kube::Error::BuildRequest)?;
-        Ok(Lines::new(self.client.request_stream(request).await?))
+        Ok(Lines::new(answered(self.client.request_stream(request)).await?))
     }
 
     /// Waits for something to come by a watch and tells it: whether more may come, and whether the list that it began with is
@@ -297,6 +305,10 @@ impl Watch {
         }
         // A version that is forgotten is no failure: a list is due at once, unless lists lead nowhere.
         let is_gone = failure.code() == Some(410);
+        // Nor is what was heard any measure if the server has never come so far (504, "Too large resource version").
+        if is_gone || failure.code() == Some(504) {
+            self.version.clear();
+        }
         if is_gone && std::mem::take(&mut self.has_listed) {
             self.liveness.note_kind(self.watched.kind, |kind| *kind.errors.entry(GONE).or_default() += 1);
             return true;
@@ -327,6 +339,10 @@ impl Watch {
             kind.fail(text, retry);
         });
     }
+}
+
+async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    Ok(timeout(ANSWER, answer).await.map_err(|_| Failure::Silent)??)
 }
 
 impl Failure {
