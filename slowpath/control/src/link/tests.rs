@@ -162,6 +162,17 @@ fn a_pair_that_could_not_be_dressed_is_removed() {
 }
 
 #[test]
+fn a_pair_whose_maker_was_ended_before_it_was_named_is_removed() {
+    if !own_host() {
+        return;
+    }
+    let before = links();
+    run("ip", &["link", "add", host_end().as_str(), "type", "veth", "peer", "name", "half-made"]);
+    remove_veth(&host_end()).unwrap();
+    assert_eq!(links(), before);
+}
+
+#[test]
 fn a_pair_whose_namespace_is_gone_is_removed_all_the_same() {
     if !own_host() {
         return;

@@ -7,7 +7,9 @@ use millrace_api::Route;
 use millrace_config::{InterfaceName, InvalidValue};
 use millrace_fastpath::port::PortId;
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use std::path::Path;
 
 /// Begins the alias of every interface that is made here: an interface without it is never removed.
@@ -21,6 +23,14 @@ pub(super) fn is_ours(link: &LinkMessage, owner: Option<&str>) -> bool {
         }
         _ => false,
     })
+}
+
+/// Whether it can be a pair whose maker was ended before it could say whose it is: the kernel takes no alias with the message that
+/// makes an interface. Only asked of what has a name of ours.
+fn is_half_made(link: &LinkMessage) -> bool {
+    let is_veth = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&LinkInfo::Kind(InfoKind::Veth)));
+    let has_alias = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::IfAlias(_)));
+    !has_alias && !link.header.flags.contains(LinkFlags::Up) && link.attributes.iter().any(is_veth)
 }
 
 /// The name of the host's end of a port: `mr`, four digits that stand for the daemon's state directory, and the
@@ -76,11 +86,11 @@ pub fn dress_veth(
 }
 
 /// Removes a veth pair by its host's end. It being gone already, as after the end of the pod's namespace, is fine;
-/// an interface of that name that was not made here is left alone.
+/// an interface of that name that was not made here is left alone. One that is down and says nothing of itself was.
 pub fn remove_veth(host_end: &InterfaceName) -> Result<(), LinkError> {
     let removed = converse(None, async |handle| {
         let link = find(handle, host_end.as_str()).await?;
-        if !is_ours(&link, None) {
+        if !is_ours(&link, None) && !is_half_made(&link) {
             return Ok(());
         }
         handle

@@ -106,11 +106,7 @@ impl<F: Frame> Control<F> {
         let differs = has.filter(|has| open.is_some_and(|open| open != *has));
         match (differs, uplink.queues) {
             (Some(has), None) if has > u32::from(QueueCount::MOST) => {
-                let most = QueueCount::MOST;
-                let problem = format!(
-                    "it receives on {has} queues now, of which {most} can be served: packets are lost"
-                );
-                uplink.complain(Some(problem));
+                uplink.complain(Some(too_many_queues(&uplink.interface, has)));
             }
             (Some(_), None) => self.close_uplink(at, "its NIC has another number of queues", now),
             (Some(has), Some(queues)) => {
@@ -176,10 +172,7 @@ impl<F: Frame> Control<F> {
     fn queues_of(&self, nic: &InterfaceName, wanted: Option<QueueCount>) -> Result<QueueCount, String> {
         let has = || self.driver.receive_queues(nic);
         let Some(has) = wanted.is_none().then(has).flatten() else { return Ok(wanted.unwrap_or_default()) };
-        u64::from(has).try_into().map_err(|_| {
-            let most = QueueCount::MOST;
-            format!("{nic} receives on {has} queues, of which {most} can be served: ethtool -L {nic} combined {most}")
-        })
+        u64::from(has).try_into().map_err(|_| too_many_queues(nic, has))
     }
 
     fn open_uplink(&mut self, config: PortConfig, nic: Option<Nic>) -> Result<(), String> {
@@ -257,4 +250,9 @@ impl<F: Frame> Control<F> {
         add_configured(&mut underlay, &self.config.routing.routes);
         self.model.set_underlay(underlay);
     }
+}
+
+fn too_many_queues(nic: &InterfaceName, has: u32) -> String {
+    let most = QueueCount::MOST;
+    format!("{nic} receives on {has} queues, of which {most} can be served: ethtool -L {nic} combined {most}")
 }
