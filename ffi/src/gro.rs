@@ -5,7 +5,7 @@
 //! gives the same packets, but for the identification of IPv4 packets that nobody may fragment.
 
 use crate::checksum::Sum;
-use crate::gso::{Caps, LARGEST_FRAME};
+use crate::gso::{Caps, LARGEST_FRAME, get, put};
 use crate::mbuf::{Mbuf, TCP_CHECKSUM};
 use millrace_fastpath::port::{BURST, Burst, Checksum, Frame, Gso, GsoKind, Offload};
 
@@ -301,12 +301,4 @@ fn pseudo(addresses: &[u8], l4_len: u16) -> Sum {
     sum.add_number(6);
     sum.add_number(l4_len);
     sum
-}
-
-fn get(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn put(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

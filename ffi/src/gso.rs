@@ -288,11 +288,13 @@ fn move_tcp(tcp: &mut [u8], at: &Position) {
     }
 }
 
-fn get(bytes: &[u8], at: usize) -> u16 {
+/// A number of the packet.
+pub(crate) fn get(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn put(bytes: &mut [u8], at: usize, value: u16) {
+/// Writes a number of the packet.
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 

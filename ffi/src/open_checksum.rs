@@ -7,6 +7,7 @@
 //! packet by the value. Where a right checksum has that value by chance, making it again changes nothing.
 
 use crate::checksum::{self, Sum};
+use crate::gso::get;
 use crate::mbuf::{ETHERNET, Mbuf, TCP_CHECKSUM, UDP_CHECKSUM};
 use millrace_fastpath::port::{Checksum, Frame, Offload};
 use millrace_fastpath::wire::crc32c::Crc32c;
@@ -67,8 +68,8 @@ struct Transport {
     start: usize,
     /// Bytes of it, header included.
     bytes: usize,
-    /// Of the addresses.
-    addresses: u32,
+    /// That of the addresses.
+    sum: Sum,
 }
 
 /// A checksum that is to be made.
@@ -103,12 +104,7 @@ impl Transport {
         }
         let mut sum = Sum::default();
         sum.add(addresses);
-        Some(Transport {
-            protocol,
-            start,
-            bytes: end.checked_sub(start)?,
-            addresses: u32::from(sum.folded()),
-        })
+        Some(Transport { protocol, start, bytes: end.checked_sub(start)?, sum })
     }
 
     fn missing(&self, head: &[u8]) -> Option<Missing> {
@@ -124,10 +120,12 @@ impl Transport {
         };
         let at = self.start + usize::from(offset);
         let field = get(head.get(at..at + 2)?, 0);
-        let pseudo = fold(self.addresses + u32::from(self.protocol) + self.bytes as u32);
+        let mut pseudo = self.sum;
+        pseudo.add_number(self.protocol.into());
+        pseudo.add_number(self.bytes as u16);
         let start = u16::try_from(self.start).ok()?;
         // UDP says by 0 that there is none, and no pseudo-header's sum is 0.
-        (field == pseudo).then_some(Missing::Sum { start, offset })
+        (field == pseudo.folded()).then_some(Missing::Sum { start, offset })
     }
 
     /// Where the frame inside begins.
@@ -156,15 +154,4 @@ fn complete_crc(frame: &mut Mbuf, start: usize, bytes: usize) {
     {
         field.copy_from_slice(&crc.finish().to_le_bytes());
     }
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-fn get(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
