@@ -2,38 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod pool;
+
 use etherparse::PacketBuilder;
 use millrace_fastpath::port::{Burst, Checksum, Frame, Gso, GsoKind};
-use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::gro::coalesce;
 use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
-use millrace_ffi::mempool::{Mempool, MempoolConfig};
+use millrace_ffi::mempool::Mempool;
+use pool::pool;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 const MSS: usize = 1000;
 const LARGE: Caps = Caps { checksum: true, tso4: true, tso6: true, uso: true, max_frame: 65_553 };
 const WIRE: Caps = Caps::none(1518);
-
-fn pool() -> (MutexGuard<'static, ()>, &'static Mempool) {
-    static SERIAL: Mutex<()> = Mutex::new(());
-    static POOL: OnceLock<(Eal, Mempool)> = OnceLock::new();
-    let guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_, pool) = POOL.get_or_init(|| {
-        let config = EalConfig {
-            prefix: format!("mr-coalescing-{}", std::process::id()),
-            memory: Memory::Ordinary { mib: 64 },
-            ..EalConfig::default()
-        };
-        let eal = Eal::try_new(&config).unwrap();
-        let pool =
-            Mempool::try_new(&eal, &MempoolConfig { cache: 0, ..MempoolConfig::new("coalescing", 2047) })
-                .unwrap();
-        (eal, pool)
-    });
-    (guard, pool)
-}
 
 /// One segment of a connection, as its sender would write it.
 #[derive(Clone, Copy, Debug)]

@@ -2,34 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod pool;
+
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
 use millrace_fastpath::wire::sctp;
-use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
-use millrace_ffi::mempool::{Mempool, MempoolConfig};
+use millrace_ffi::mempool::Mempool;
 use millrace_ffi::open_checksum::close;
+use pool::pool;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
-fn pool() -> (MutexGuard<'static, ()>, &'static Mempool) {
-    static SERIAL: Mutex<()> = Mutex::new(());
-    static POOL: OnceLock<(Eal, Mempool)> = OnceLock::new();
-    let guard = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_, pool) = POOL.get_or_init(|| {
-        let config = EalConfig {
-            prefix: format!("mr-frames-{}", std::process::id()),
-            memory: Memory::Ordinary { mib: 64 },
-            ..EalConfig::default()
-        };
-        let eal = Eal::try_new(&config).unwrap();
-        let pool = Mempool::try_new(&eal, &MempoolConfig { cache: 0, ..MempoolConfig::new("frames", 2047) })
-            .unwrap();
-        (eal, pool)
-    });
-    (guard, pool)
-}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Packet {

@@ -13,7 +13,7 @@ use millrace_ffi::device::Opened;
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
 use millrace_ffi::xdp::{self, Arena, ArenaConfig, Steering, XdpConfig, XdpError, XdpMode};
-use pods::{Namespace, Wire, alone, assert_all_back, eal, tcp, unique, veth};
+use pods::{Namespace, Wire, alone, assert_all_back, eal, tcp, turn, unique, veth};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread;
@@ -135,19 +135,6 @@ fn a_received_frame_has_a_segment_for_each_chunk_and_goes_out_without_a_copy() {
     assert_eq!(counters.totals().tx_frames, 15);
     drop((opened.queues, opened.device));
     assert_all_back(arena.pool());
-}
-
-/// Sends an IPv4 datagram back to where it came from.
-fn turn(frame: &mut Mbuf) {
-    let bytes = frame.head_mut();
-    let (to, from) = bytes.split_at_mut(6);
-    to.swap_with_slice(&mut from[..6]);
-    let addresses: [u8; 8] = bytes[26..34].try_into().unwrap();
-    bytes[26..30].copy_from_slice(&addresses[4..]);
-    bytes[30..34].copy_from_slice(&addresses[..4]);
-    let ports: [u8; 4] = bytes[34..38].try_into().unwrap();
-    bytes[34..36].copy_from_slice(&ports[2..]);
-    bytes[36..38].copy_from_slice(&ports[..2]);
 }
 
 /// A frame of an unassigned type to everybody, in segments of `cut` bytes from `pool`.

@@ -10,11 +10,11 @@
 mod pods;
 
 use ipnet::IpNet;
-use millrace_fastpath::port::{Burst, Claim, ClaimChanges, Frame, PortCounters};
+use millrace_fastpath::port::{Burst, Claim, ClaimChanges, PortCounters};
 use millrace_ffi::device::Opened;
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig, XdpError, XdpMode};
-use pods::{Namespace, alone, assert_all_back, eal, unique, veth};
+use pods::{Namespace, alone, assert_all_back, eal, turn, unique, veth};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -213,19 +213,6 @@ fn every_queue_of_the_nic_has_a_socket_or_the_uplink_is_refused() {
     assert_eq!(opened.queues.len(), 2);
     drop((opened.queues, opened.device));
     assert_all_back(arena.pool());
-}
-
-/// Sends a frame back to where it came from, with addresses exchanged.
-fn turn(frame: &mut Mbuf) {
-    let bytes = frame.head_mut();
-    let (to, from) = bytes.split_at_mut(6);
-    to.swap_with_slice(&mut from[..6]);
-    let addresses: [u8; 8] = bytes[26..34].try_into().unwrap();
-    bytes[26..30].copy_from_slice(&addresses[4..]);
-    bytes[30..34].copy_from_slice(&addresses[..4]);
-    let ports: [u8; 4] = bytes[34..38].try_into().unwrap();
-    bytes[34..36].copy_from_slice(&ports[2..]);
-    bytes[36..38].copy_from_slice(&ports[..2]);
 }
 
 /// Opens `interface` of the node, which is not to be in native mode, and has packets of the peer turned back by it, while

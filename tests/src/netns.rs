@@ -58,6 +58,12 @@ impl Netns {
         must("ip", &[&["netns", "exec", &self.name], args].concat())
     }
 
+    /// Makes a bridge inside that forwards at once, with these options of `ip link add`; it is down.
+    pub fn add_bridge(&self, name: &str, options: &[&str]) {
+        let bridge = ["type", "bridge", "forward_delay", "0", "mcast_snooping", "0"];
+        self.must(&[&["ip", "link", "add", name], options, &bridge].concat());
+    }
+
     /// Names of the interfaces inside.
     pub fn interfaces(&self) -> Vec<String> {
         let listing = self.must(&["ip", "-j", "link", "show"]);

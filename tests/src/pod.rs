@@ -162,6 +162,18 @@ impl Pod {
         &self.netns
     }
 
+    /// The MTU of its first interface, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.netns.must(&["cat", "/sys/class/net/eth0/mtu"]).trim().parse().expect("the kernel's number")
+    }
+
+    /// The MTU that it knows of the way to an address, bytes, if that is another than its interface's.
+    pub fn known_mtu(&self, to: IpAddr) -> Option<u16> {
+        let shown = self.netns.must(&["ip", "route", "get", &to.to_string()]);
+        let mut words = shown.split_whitespace().skip_while(|word| *word != "mtu");
+        words.nth(1).map(|mtu| mtu.parse().expect("the kernel's number"))
+    }
+
     /// Its address of a family.
     pub fn address(&self, family: Family) -> IpAddr {
         self.addresses[usize::from(family == Family::V6)]

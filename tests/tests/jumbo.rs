@@ -12,7 +12,7 @@ use millrace_tests::{
     eventually, exchange,
 };
 use serde_json::json;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const PORT: u16 = 7007;
@@ -20,17 +20,6 @@ const TWO: [Role; 2] = [Role::Millrace; 2];
 /// Payloads of datagrams around the edges of chunks (1792 bytes of a frame in each), of MTUs, and of what has to be cut.
 const LENGTHS: [usize; 16] =
     [0, 1, 1472, 1473, 1732, 1750, 1751, 3542, 3543, 5334, 7126, 8900, 8922, 8972, 8973, 30_000];
-
-/// The MTU that a pod knows of a way.
-fn known_mtu(from: &Pod, to: IpAddr) -> Option<u16> {
-    let shown = from.netns().must(&["ip", "route", "get", &to.to_string()]);
-    let mut words = shown.split_whitespace().skip_while(|word| *word != "mtu");
-    words.nth(1).map(|mtu| mtu.parse().unwrap())
-}
-
-fn interface_mtu(pod: &Pod) -> u16 {
-    pod.netns().must(&["cat", "/sys/class/net/eth0/mtu"]).trim().parse().unwrap()
-}
 
 /// Packets of up to `mtu` bytes pass whole, larger ones do not; TCP both ways and datagrams of all lengths arrive.
 fn carries(from: &Pod, to: &Pod, family: Family, mtu: u16) {
@@ -64,7 +53,7 @@ fn pods_of_one_node_with_long_and_short_packets_reach_each_other() {
                 let mtu = out.min(back);
                 carries(from, to, family, mtu);
                 if mtu < out {
-                    assert_eq!(known_mtu(from, to.address(family)), Some(mtu), "{} → {}", from.name, to.name);
+                    assert_eq!(from.known_mtu(to.address(family)), Some(mtu), "{} → {}", from.name, to.name);
                 }
             }
         }
@@ -94,14 +83,14 @@ fn pods_of_two_nodes_have_what_the_uplinks_leave_them() {
         fabric.add_pod(1, Kind::Tap);
         let _servers = servers(fabric.pods());
         let pod = |at| fabric.pod(at);
-        assert_eq!([0, 1, 2, 3].map(|at| interface_mtu(pod(at))), [mtu, mtu, 1500, mtu], "{mode}");
+        assert_eq!([0, 1, 2, 3].map(|at| pod(at).mtu()), [mtu, mtu, 1500, mtu], "{mode}");
         for family in Family::BOTH {
             for (from, to, mtu) in
                 [(0, 1, mtu), (1, 0, mtu), (0, 2, 1500), (2, 0, 1500), (0, 3, mtu), (3, 0, mtu)]
             {
                 carries(pod(from), pod(to), family, mtu);
             }
-            assert_eq!(known_mtu(pod(0), pod(2).address(family)), Some(1500), "{mode} {family:?}");
+            assert_eq!(pod(0).known_mtu(pod(2).address(family)), Some(1500), "{mode} {family:?}");
         }
         for node in fabric.nodes() {
             let details = node.daemon().port(NIC).details;
@@ -151,7 +140,7 @@ fn containers_keep_long_packets_over_the_end_of_the_daemon() {
     let mut network = Network::for_plugin(|config| config["mtu"] = json!(9000));
     let pods = ["a", "b"].map(|name| Attached::add(network.daemon(), name, Kind::AfXdp));
     let [a, b] = [&pods[0].pod, &pods[1].pod];
-    assert_eq!(interface_mtu(a), 9000);
+    assert_eq!(a.mtu(), 9000);
     let _server = Echo::start(b, PORT);
     for family in Family::BOTH {
         carries(a, b, family, 9000);

@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{Echo, Family, Kind, Network, Pod, ServiceSpec, datagram, exchange, ping};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 const PORT: u16 = 7007;
 const PODS: [(Kind, u16); 4] =
@@ -29,13 +29,6 @@ fn for_each_pair(network: &Network, mut work: impl FnMut(&Pod, &Pod, u16)) {
             work(from, to, out.min(back));
         }
     }
-}
-
-/// The MTU that a pod knows of a way.
-fn known_mtu(from: &Pod, to: IpAddr) -> Option<u16> {
-    let shown = from.netns().must(&["ip", "route", "get", &to.to_string()]);
-    let mut words = shown.split_whitespace().skip_while(|word| *word != "mtu");
-    words.nth(1).map(|mtu| mtu.parse().unwrap())
 }
 
 #[test]
@@ -92,14 +85,14 @@ fn the_path_mtu_is_discovered_between_all_kinds_and_through_services() {
         let service = SocketAddr::new(Network::cluster_ip(&spec, family), 80);
         // Learnt for the service's address, which is all that the sender knows.
         discovered(network.pod(0), service, 8900);
-        assert_eq!(known_mtu(network.pod(0), service.ip()), Some(1280));
+        assert_eq!(network.pod(0).known_mtu(service.ip()), Some(1280));
         exchange(network.pod(0), service, 1 << 20).unwrap();
         for_each_pair(&network, |from, to, mtu| {
             let target = to.at(family, PORT);
             let own = PODS.iter().zip(network.pods()).find(|(_, pod)| pod.name == from.name).unwrap().0.1;
             discovered(from, target, usize::from(own) - 48);
             if mtu < own {
-                assert_eq!(known_mtu(from, target.ip()), Some(mtu), "{} → {}", from.name, to.name);
+                assert_eq!(from.known_mtu(target.ip()), Some(mtu), "{} → {}", from.name, to.name);
             }
             exchange(from, target, 1 << 20).unwrap();
             assert!(ping(from, &target.ip().to_string(), 56));
@@ -117,7 +110,7 @@ fn an_endpoint_learns_the_path_mtu_of_a_client_behind_a_service() {
     network.serve(&spec, &[0]);
     for family in Family::BOTH {
         discovered(network.pod(3), SocketAddr::new(Network::cluster_ip(&spec, family), 80), 4000);
-        assert_eq!(known_mtu(network.pod(0), network.pod(3).address(family)), Some(1280));
+        assert_eq!(network.pod(0).known_mtu(network.pod(3).address(family)), Some(1280));
     }
     network.stop();
 }

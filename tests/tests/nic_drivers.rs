@@ -23,18 +23,7 @@ fn network(devargs: &str) -> Network {
     let neighbour = network.neighbour();
     // The neighbour's end becomes a bridge, to which the device's wire comes.
     neighbour.must(&["ethtool", "-K", "eth0", "tx", "off"]);
-    neighbour.must(&[
-        "ip",
-        "link",
-        "add",
-        "br0",
-        "type",
-        "bridge",
-        "forward_delay",
-        "0",
-        "mcast_snooping",
-        "0",
-    ]);
+    neighbour.add_bridge("br0", &[]);
     for family in Family::BOTH {
         let length = if family == Family::V4 { 24 } else { 64 };
         let address = format!("{}/{length}", Network::neighbour_address(family));

@@ -2,24 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Capture, Echo, Fabric, Family, Kind, Plan, Pod, Role, ServiceSpec, assert_mtu, datagram, exchange,
-    expose, ping,
+    Capture, Echo, Fabric, Family, Kind, Plan, Role, ServiceSpec, assert_mtu, datagram, exchange, expose,
+    ping,
 };
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 const PORT: u16 = 7007;
-
-/// The MTU that a place knows of a way.
-fn known_mtu(from: &Pod, to: IpAddr) -> Option<u16> {
-    let shown = from.netns().must(&["ip", "route", "get", &to.to_string()]);
-    let mut words = shown.split_whitespace().skip_while(|word| *word != "mtu");
-    words.nth(1).map(|mtu| mtu.parse().unwrap())
-}
-
-fn interface_mtu(pod: &Pod) -> u16 {
-    pod.netns().must(&["cat", "/sys/class/net/eth0/mtu"]).trim().parse().unwrap()
-}
 
 /// A router on the way to the world and back that takes smaller packets.
 fn narrow(fabric: &Fabric, mtu: &str) {
@@ -60,8 +49,8 @@ fn the_mtu_of_pods_follows_from_the_uplink_and_the_mode() {
         let own = fabric.add_pod_with(0, Kind::Tap, |port| port["mtu"] = json!(1300));
         let uplink = fabric.node(0).daemon().port(millrace_tests::NIC).mtu;
         let expected = expected.min(if mode == "native" { uplink } else { uplink - 50 });
-        assert_eq!(interface_mtu(fabric.pod(tap)), expected, "{mtu} {mode}");
-        assert_eq!(interface_mtu(fabric.pod(own)), 1300);
+        assert_eq!(fabric.pod(tap).mtu(), expected, "{mtu} {mode}");
+        assert_eq!(fabric.pod(own).mtu(), 1300);
     }
 }
 
@@ -72,12 +61,12 @@ fn the_way_through_a_tunnel_is_found_by_pods_that_think_it_wider() {
         config["mtu"] = json!(1500);
     });
     let (a, b) = (fabric.pod(0), fabric.pod(1));
-    assert_eq!(interface_mtu(a), 1500);
+    assert_eq!(a.mtu(), 1500);
     let _servers = servers(&fabric);
     let spec = serve_far(&fabric, |_| ());
     for family in Family::BOTH {
         assert_mtu(a, b.address(family), 1450);
-        assert_eq!(known_mtu(a, b.address(family)), Some(1450));
+        assert_eq!(a.known_mtu(b.address(family)), Some(1450));
         exchange(a, b.at(family, PORT), 4 << 20).unwrap();
         exchange(b, a.at(family, PORT), 4 << 20).unwrap();
         // The sender of a service's packets knows the service's address only.
@@ -85,7 +74,7 @@ fn the_way_through_a_tunnel_is_found_by_pods_that_think_it_wider() {
         exchange(a, service, 4 << 20).unwrap();
         let found = (0..4).find_map(|_| datagram(a, service, 1440).ok());
         assert!(found.is_some(), "{family:?}");
-        assert_eq!(known_mtu(a, service.ip()), Some(1450));
+        assert_eq!(a.known_mtu(service.ip()), Some(1450));
     }
     // What may be cut is cut, and put together again by the receiver.
     a.netns().must(&["sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1"]);
@@ -111,7 +100,7 @@ fn a_narrow_router_is_found_by_pods_and_by_the_world() {
                 .unwrap_or_else(|error| panic!("{} {family:?}: {error}", pod.name));
             let found = (0..4).find_map(|_| datagram(pod, world.at(family, PORT), 1400).ok());
             assert!(found.is_some(), "{} {family:?}", pod.name);
-            assert_eq!(known_mtu(pod, to), Some(1300), "{} {family:?}", pod.name);
+            assert_eq!(pod.known_mtu(to), Some(1300), "{} {family:?}", pod.name);
             assert_mtu(pod, to, 1300);
         }
         // Packets of the endpoint toward the world pass two nodes and then find the router too narrow.

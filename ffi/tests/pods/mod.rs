@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part, by its own path")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use millrace_fastpath::port::{Burst, PortQueue};
+use millrace_fastpath::port::{Burst, Frame, PortQueue};
 use millrace_ffi::device::Opened;
 use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::mbuf::Mbuf;
@@ -217,4 +217,17 @@ pub fn assert_all_back(pool: &Mempool) {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(pool.in_use(), 0);
+}
+
+/// Exchanges the addresses and ports of an IPv4 datagram, so that it goes back to where it came from.
+pub fn turn(frame: &mut Mbuf) {
+    let bytes = frame.head_mut();
+    let (to, from) = bytes.split_at_mut(6);
+    to.swap_with_slice(&mut from[..6]);
+    let addresses: [u8; 8] = bytes[26..34].try_into().unwrap();
+    bytes[26..30].copy_from_slice(&addresses[4..]);
+    bytes[30..34].copy_from_slice(&addresses[..4]);
+    let ports: [u8; 4] = bytes[34..38].try_into().unwrap();
+    bytes[34..36].copy_from_slice(&ports[2..]);
+    bytes[36..38].copy_from_slice(&ports[..2]);
 }

@@ -293,20 +293,7 @@ fn fabric(plan: &Plan) -> Netns {
     node::forward(&netns);
     for subnet in 0..plan.subnets {
         let (bridge, mtu) = (format!("br{subnet}"), plan.mtu.to_string());
-        netns.must(&[
-            "ip",
-            "link",
-            "add",
-            &bridge,
-            "mtu",
-            &mtu,
-            "type",
-            "bridge",
-            "forward_delay",
-            "0",
-            "mcast_snooping",
-            "0",
-        ]);
+        netns.add_bridge(&bridge, &["mtu", &mtu]);
         netns.must(&["ip", "link", "set", &bridge, "up"]);
         for (at, address) in plan::host(subnet, plan::ROUTER).into_iter().enumerate() {
             netns.must(&["ip", "addr", "add", &format!("{address}/{}", plan::LENGTHS[at]), "dev", &bridge]);
