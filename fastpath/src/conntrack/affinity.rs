@@ -1,8 +1,8 @@
 //! Session affinity `ClientIP`: which endpoint a client of a service port was led to last.
 //!
 //! A table of its own, because a binding outlives its connections. It is shared by all workers, fixed in size and
-//! lock-free. All that matters lies in its memory and any contents of that are valid, so a process that maps the memory
-//! of an earlier one, and has its secret, goes on with the same bindings.
+//! lock-free. All that matters lies in its memory, its secret in the last line, and any contents of the rest are valid: so
+//! a process that maps the memory of an earlier one goes on with the same bindings.
 //!
 //! **Layout.** A bucket of four entries takes two lines. What a look-up needs is in the first: in words 0 to 3 the
 //! entries' fingerprints, in words 4 to 7 their uses. The second holds the clients' addresses, two words each, for
@@ -34,6 +34,7 @@
 //! * *Two claimants write addresses at once.* The address does not fit the fingerprint. Look-ups do not read it;
 //!   [`AffinityTable::of_service`] leaves the entry out, until its endpoint changes and the address is written again.
 
+use super::identity::{self, Found};
 use super::key::{Secret, fold, halves};
 use super::line::Line;
 use super::timeouts::Ticks;
@@ -49,6 +50,8 @@ mod tests;
 const ENTRIES: usize = 4;
 /// Lines of a bucket.
 const LINES: usize = 2;
+/// The rules that a table's memory follows: another number whenever a word comes to mean something else.
+const LAYOUT: u64 = u64::from_be_bytes(*b"MRaffin\x01");
 /// The fingerprint of a free entry.
 const FREE: u64 = 0;
 /// How often a binding is tried when others take the entry away each time, before it is given up.
@@ -113,13 +116,14 @@ struct Use {
 }
 
 impl AffinityTable {
-    /// Lines of memory that a table for so many clients takes: 48 bytes a client.
+    /// Lines of memory that a table for so many clients takes: 48 bytes a client, and one line.
     pub fn lines(clients: u32) -> usize {
-        buckets(clients) as usize * LINES
+        buckets(clients) as usize * LINES + 1
     }
 
-    /// A table in `memory`, which is all zeroes or what an earlier table of the same size and secret has left there.
-    /// Nothing is written, so memory that is provided when it is touched stays unused until there are clients.
+    /// A table in `memory`. If an earlier table of this size has left its bindings there, it goes on with them and with that
+    /// table's secret; all zeroes are an empty table; anything else is cleared. Into memory that is new only the last line
+    /// is written, so what is provided when it is touched stays unused until there are clients.
     ///
     /// # Errors
     /// [`AffinityError`]: a number of clients out of range, or memory of another size than [`AffinityTable::lines`].
@@ -131,7 +135,22 @@ impl AffinityTable {
         if memory.len() != needed {
             return Err(AffinityError::Memory { given: memory.len(), needed });
         }
-        Ok(AffinityTable { memory, buckets: buckets(clients), secret })
+        let mut table = AffinityTable { memory, buckets: buckets(clients), secret };
+        table.resume();
+        Ok(table)
+    }
+
+    fn resume(&mut self) {
+        let (identity, size) = (self.memory.len() - 1, u64::from(self.buckets));
+        match identity::find(&self.memory[identity], LAYOUT, size) {
+            Found::Table(secret) => {
+                self.secret = secret;
+                return;
+            }
+            Found::Foreign => identity::clear(&self.memory, identity),
+            Found::Nothing => {}
+        }
+        identity::put(&self.memory[identity], LAYOUT, size, &self.secret);
     }
 
     /// The digest of the endpoint that a client of a service port is bound to, if it was led there no more than `timeout`

@@ -159,6 +159,11 @@ impl<'a> Index<'a> {
         self.slots(hash).filter(|&slot| self.load(slot) == value && self.swap(slot, value, EMPTY)).count() > 0
     }
 
+    /// Takes everything out. Nobody else uses the index meanwhile.
+    pub(super) fn clear(&self) {
+        self.buckets.iter().for_each(|bucket| (0..Line::WORDS).for_each(|word| bucket.set(word, EMPTY)));
+    }
+
     fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {
         self.both(hash).find_map(|bucket| self.free(bucket).find(|&slot| self.swap(slot, EMPTY, value)))
     }

@@ -7,15 +7,19 @@
 //! used again only after a grace period of all workers ([`crate::sync::Domain`]), so a worker may look at an entry for
 //! the rest of its burst without further checks.
 //!
+//! The table's memory may be a file that outlives the process ([`resume`]).
+//!
 //! Beside it, and made the same way, stands the table of session affinity ([`AffinityTable`]).
 
 mod affinity;
 mod entry;
+mod identity;
 mod index;
 mod key;
 mod line;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod resume;
 mod sctp;
 mod shown;
 mod table;

@@ -14,13 +14,14 @@ use thiserror::Error;
 
 /// Lines of a connection: original direction, reply direction, shared.
 const LINES_PER_CONNECTION: usize = 3;
-/// Lines before the index: counters that all workers share, each line for one use.
-const CONTROL_LINES: usize = 2;
-const FREE_LIST: usize = 0;
-const COUNTS: usize = 1;
+/// Lines before the index: counters that all workers share, each line for one use, and what the memory holds.
+const CONTROL_LINES: usize = 3;
+pub(super) const FREE_LIST: usize = 0;
+pub(super) const COUNTS: usize = 1;
+pub(super) const IDENTITY: usize = 2;
 /// Words of the `COUNTS` line.
-const FRESH: usize = 0;
-const AVAILABLE: usize = 1;
+pub(super) const FRESH: usize = 0;
+pub(super) const AVAILABLE: usize = 1;
 const SWEEP: usize = 2;
 
 /// Size and rules of a flow table.
@@ -28,7 +29,8 @@ const SWEEP: usize = 2;
 pub struct FlowTableConfig {
     /// Connections that fit, each with both directions.
     pub connections: u32,
-    /// Secret that keys are hashed under: random for every table.
+    /// Secret that keys are hashed under: random for every table. One that goes on with an earlier table's flows has that
+    /// table's.
     pub secret: Secret,
     /// When silent flows are forgotten.
     pub timeouts: Timeouts,
@@ -90,8 +92,15 @@ impl FlowTable {
         CONTROL_LINES + buckets(connections) + connections as usize * LINES_PER_CONNECTION
     }
 
-    /// An empty table in `memory`, which is all zeroes. Its entries are recycled by the grace periods of `domain`,
-    /// of which every worker is a reader.
+    /// A table in `memory`. If an earlier table of this size has left its flows there, however it ended, it goes on with
+    /// them; all zeroes are an empty table; anything else is cleared. Its entries are recycled by the grace periods of
+    /// `domain`, of which every worker is a reader.
+    ///
+    /// Verdicts of an earlier table are resolved again when their next packet comes: numbers of ports and neighbours mean
+    /// something else in another process. Services' numbers and times are taken to mean the same.
+    ///
+    /// # Errors
+    /// [`FlowTableError`]: a number of connections out of range, or memory of another size than [`FlowTable::lines`].
     pub fn try_new(
         config: FlowTableConfig,
         memory: Region<Line>,
@@ -106,8 +115,8 @@ impl FlowTable {
         }
         let buckets = buckets(config.connections);
         let left = Mutex::new(Vec::new());
-        let table = FlowTable { memory, buckets, config, domain: Arc::clone(domain), left };
-        table.counts().set(AVAILABLE, u64::from(config.connections));
+        let mut table = FlowTable { memory, buckets, config, domain: Arc::clone(domain), left };
+        table.resume();
         Ok(table)
     }
 
@@ -187,6 +196,14 @@ impl FlowTable {
     #[inline(always)]
     pub(super) fn index(&self) -> Index<'_> {
         Index::new(&self.memory[CONTROL_LINES..CONTROL_LINES + self.buckets])
+    }
+
+    pub(super) fn memory(&self) -> &[Line] {
+        &self.memory
+    }
+
+    pub(super) fn set_secret(&mut self, secret: Secret) {
+        self.config.secret = secret;
     }
 
     pub(super) fn domain(&self) -> &Arc<Domain> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const SECOND: u64 = 1 << 30;
 
-fn table(connections: u32) -> (Arc<FlowTable>, Reader) {
+pub(super) fn table(connections: u32) -> (Arc<FlowTable>, Reader) {
     let domain = Domain::new(4);
     let config = FlowTableConfig { connections, secret: [1, 2, 3, 4], timeouts: Timeouts::default() };
     let memory = Region::from_heap(Line::zeroed(FlowTable::lines(connections)));
@@ -18,7 +18,7 @@ fn table(connections: u32) -> (Arc<FlowTable>, Reader) {
     (Arc::new(FlowTable::try_new(config, memory, &domain).unwrap()), reader)
 }
 
-fn key_v4(client: u32, port: u16) -> FlowKey {
+pub(super) fn key_v4(client: u32, port: u16) -> FlowKey {
     FlowKey {
         source: Address::from_v4(0x0a00_0000 | client),
         destination: Ipv4Addr::new(10, 96, 0, 1).into(),
@@ -29,7 +29,7 @@ fn key_v4(client: u32, port: u16) -> FlowKey {
     }
 }
 
-fn key_v6(client: u32, port: u16) -> FlowKey {
+pub(super) fn key_v6(client: u32, port: u16) -> FlowKey {
     FlowKey {
         source: Address::from_v6((0xfd00 << 112) | u128::from(client)),
         destination: Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1).into(),
@@ -48,7 +48,7 @@ fn verdict(rewritten: FlowKey) -> Verdict {
     }
 }
 
-fn flow(key: FlowKey, backend: u16) -> NewFlow {
+pub(super) fn flow(key: FlowKey, backend: u16) -> NewFlow {
     let destination = if key.source.is_v4() {
         Ipv4Addr::new(10, 0, 9, 1).into()
     } else {
@@ -58,7 +58,7 @@ fn flow(key: FlowKey, backend: u16) -> NewFlow {
     NewFlow { key, original: verdict(rewritten), reply: Some(verdict(key.reversed())) }
 }
 
-fn find(table: &FlowTable, key: &FlowKey) -> Option<EntryRef> {
+pub(super) fn find(table: &FlowTable, key: &FlowKey) -> Option<EntryRef> {
     let words = key.words();
     table.find(&words, words.hash(table.secret()))
 }

@@ -156,7 +156,7 @@ fn a_table_over_the_same_memory_goes_on_with_the_bindings() {
         (0..Line::WORDS).for_each(|word| line.set(word, kept.get(word)));
     }
     drop(former);
-    let adopted = AffinityTable::try_new(64, SECRET, Region::from_heap(lines)).unwrap();
+    let adopted = AffinityTable::try_new(64, [7; 4], Region::from_heap(lines)).unwrap();
     for n in 0..50 {
         assert_eq!(adopted.find(WEB, client(n), Ticks(60), HOUR), Some(n));
     }
@@ -166,7 +166,9 @@ fn a_table_over_the_same_memory_goes_on_with_the_bindings() {
 #[test]
 fn any_contents_of_the_memory_are_valid() {
     let lines = Line::zeroed(AffinityTable::lines(8));
-    for (number, line) in lines.iter().enumerate() {
+    let (bindings, identity) = lines.split_at(lines.len() - 1);
+    identity::put(&identity[0], LAYOUT, u64::from(buckets(8)), &SECRET);
+    for (number, line) in bindings.iter().enumerate() {
         (0..Line::WORDS).for_each(|word| line.set(word, u64::MAX - (number * 8 + word) as u64));
     }
     let table = AffinityTable::try_new(8, SECRET, Region::from_heap(lines)).unwrap();
@@ -177,13 +179,20 @@ fn any_contents_of_the_memory_are_valid() {
 }
 
 #[test]
+fn memory_of_another_kind_is_cleared() {
+    let lines = Line::zeroed(AffinityTable::lines(8));
+    lines.iter().for_each(|line| (0..Line::WORDS).for_each(|word| line.set(word, 7)));
+    assert!(AffinityTable::try_new(8, SECRET, Region::from_heap(lines)).unwrap().is_empty());
+}
+
+#[test]
 fn a_table_that_makes_no_sense_is_refused() {
     let memory = |lines| Region::from_heap(Line::zeroed(lines));
     let refused = |clients, lines| AffinityTable::try_new(clients, SECRET, memory(lines)).unwrap_err();
     assert_eq!(refused(0, 4), AffinityError::Clients(0));
     assert_eq!(refused((1 << 29) + 1, 4), AffinityError::Clients((1 << 29) + 1));
-    assert_eq!(refused(1, 3), AffinityError::Memory { given: 3, needed: 4 });
-    assert_eq!(AffinityTable::lines(1 << 20) * size_of::<Line>(), 48 << 20);
+    assert_eq!(refused(1, 3), AffinityError::Memory { given: 3, needed: 5 });
+    assert_eq!(AffinityTable::lines(1 << 20) * size_of::<Line>(), (48 << 20) + 64);
 }
 
 /// As many clients as the table is made for, all at once.
