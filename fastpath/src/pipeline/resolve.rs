@@ -165,6 +165,7 @@ impl Pipeline {
     ) {
         match refusal {
             Refusal::Drop(reason) => egress.drop_frame(reason, frame),
+            Refusal::Answer(_, reason) if !context.tables.settled => egress.drop_frame(reason, frame),
             Refusal::Answer(answer, reason) => self.answer(context, frame, parsed, answer, reason, egress),
             Refusal::Local => self.local(context, frame, parsed, egress),
             Refusal::Unresolved { port, address } => {

@@ -62,6 +62,9 @@ pub struct TableSet {
     pub clamp_mss: bool,
     /// Whether what comes by one uplink may leave by another.
     pub transit: bool,
+    /// Whether all ports are there that are to be there at the start. Before, what cannot be forwarded may be so in a moment:
+    /// its sender is not told that it cannot.
+    pub settled: bool,
 }
 
 impl TableSet {
@@ -80,6 +83,7 @@ impl TableSet {
             reset_vanished: false,
             clamp_mss: false,
             transit: false,
+            settled: true,
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Control<F> {
     /// Health checks that cannot be answered.
     pub(crate) health_errors: Vec<ObjectError>,
     pub(crate) source_synced: bool,
+    /// Whether the ports of the start are open.
+    pub(crate) settled: bool,
     /// Tells how the source's server gets on, where there is one.
     pub(crate) server_status: Option<Box<dyn Fn() -> ServerStatus + Send>>,
     pub(crate) sync: Sync,
@@ -125,6 +127,7 @@ impl<F: Frame> Control<F> {
             object_errors: Vec::new(),
             health_errors: Vec::new(),
             source_synced: false,
+            settled: false,
             server_status: None,
             sync: Sync::new(),
             started: now,

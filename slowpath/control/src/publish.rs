@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use millrace_api::{ObjectError, ServerStatus};
 use millrace_config::PortRole as Role;
 use millrace_fastpath::port::{Frame, PortId};
-use millrace_fastpath::tables::PortRole;
+use millrace_fastpath::tables::{PortRole, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ObjectName, PortSpec};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -41,6 +41,13 @@ impl<F: Frame> Control<F> {
         self.tend_uplinks(Instant::now());
     }
 
+    /// Says that the ports of the start are open, or wait for what only time can bring. From now on senders are told what
+    /// cannot be forwarded.
+    pub fn set_settled(&mut self) {
+        self.settled = true;
+        self.compile();
+    }
+
     /// Compiles the model and has the workers read the result from their next burst on.
     pub fn publish(&mut self) {
         self.compile();
@@ -59,7 +66,7 @@ impl<F: Frame> Control<F> {
             self.host_leg.hurry();
         }
         let incoming = self.model.take_incoming();
-        self.current = self.model.compile();
+        self.current = TableSet { settled: self.settled, ..self.model.compile() };
         let epoch = self.tables.publish(Box::new(self.current.clone()));
         self.steer();
         self.tell_leg();

@@ -106,6 +106,23 @@ fn without_endpoints_tcp_is_reset_and_others_hear_port_unreachable() {
 }
 
 #[test]
+fn while_ports_of_the_start_are_missing_nobody_is_told_of_a_refusal() {
+    for net in families() {
+        for (protocol, backends, reason) in
+            [(TCP, vec![], DropReason::NoBackend), (UDP, vec![(net.b, 8080)], DropReason::NoRoute)]
+        {
+            let mut node = Node::new();
+            node.set_backends(&backends);
+            node.tables.routes.remove(net.b.into());
+            node.tables.settled = false;
+            assert!(node.run(A, Packet::new(A, net.a, net.vip, protocol, (1000, 80)).frame()).is_none());
+            node.expect(Resolved, 1);
+            node.check(&[reason]);
+        }
+    }
+}
+
+#[test]
 fn an_established_connection_stays_when_backends_come() {
     let net = families()[0];
     let mut node = Node::new();
