@@ -68,8 +68,8 @@ impl DataPath {
     ) -> Result<Self, StartError> {
         let memory = PacketMemory::try_new(config)?;
         let domain = Domain::new(places.len());
-        let flows = Arc::new(flow_table(&config.flow_table, memory.hugepages, &domain)?);
-        let affinity = Arc::new(affinity_table(config.services.affinity_clients.get())?);
+        let flows = Arc::new(flow_table(config, memory.hugepages, &domain)?);
+        let affinity = Arc::new(affinity_table(config)?);
         let model = objects::model(config, node);
         let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(objects::gateway(config)))));
         let supplies = Supplies {

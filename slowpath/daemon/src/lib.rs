@@ -38,7 +38,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", default_value = millrace_config::DEFAULT_FILE)]
     pub config: PathBuf,
 
-    /// Removes from the node what says that it has a network (cni.confFile), and ends. Containers keep what they have.
+    /// Removes from the node what says that it has a network (cni.confFile), and what is kept of connections for a next daemon,
+    /// and ends. Containers keep what they have.
     #[arg(long)]
     pub uninstall: bool,
 
@@ -57,7 +58,7 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> ExitCode {
     let work = || match arguments.watchdog.as_deref() {
         Some([records, token]) => Ok(takeover::watch(Path::new(records), token)?),
-        _ if arguments.uninstall => cni_conf::remove(&millrace_config::load(&arguments.config)?),
+        _ if arguments.uninstall => uninstall(&arguments.config),
         _ => run::run(&arguments.config),
     };
     match logging::start(arguments.log.as_deref()).and_then(|()| work()) {
@@ -67,4 +68,10 @@ pub fn main(arguments: &Arguments) -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn uninstall(file: &Path) -> Result<(), StartError> {
+    let config = millrace_config::load(file)?;
+    flows::remove(&config)?;
+    cni_conf::remove(&config)
 }
