@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import machine
-from millrace import BINARIES, service
+from millrace import BINARIES, forget, service
 from systems import end, wait_for
 
 CLIENT, SERVER, SERVICE = "10.77.0.10", "10.77.0.11", "10.96.0.10"
@@ -102,6 +102,7 @@ def millrace(kind, idle, client, server):
             raise
         finally:
             end(daemon)
+            forget(room)
 
 
 ECHO = """

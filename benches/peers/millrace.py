@@ -25,6 +25,12 @@ def service(name, address, port, target_port, protocol, backends):
     }]
 
 
+def forget(room):
+    """Has nothing stay of a daemon that was configured in this directory: its flow table outlives it."""
+    subprocess.run([BINARIES / "millraced", "--uninstall", "--config", room / "millrace.yaml"], capture_output=True,
+                   check=False)
+
+
 class Millrace(System):
     """Routing, DNAT with connection tracking, spoof check: what it does for pods."""
     name = "millrace"
@@ -90,6 +96,7 @@ class Millrace(System):
     def finish(self):
         if self.daemon:
             end(self.daemon)
+            forget(self.room)
 
     def version(self):
         out = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,

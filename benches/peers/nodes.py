@@ -24,7 +24,7 @@ from pathlib import Path
 import machine
 import mkpcap
 from kernel_pods import ASK, ECHO, inside, namespaces, run
-from millrace import BINARIES
+from millrace import BINARIES, forget
 from systems import end, wait_for
 from testpmd import load_generator, realtime
 
@@ -150,6 +150,7 @@ def system(name, kind, idle):
         finally:
             for daemon in daemons:
                 end(daemon.process)
+                forget(daemon.room)
 
 
 def streams(client, server, seconds):

@@ -58,7 +58,8 @@ pub(crate) struct Seat {
 impl Seat {
     /// A directory for a daemon.
     pub(crate) fn room() -> TempDir {
-        tempfile::Builder::new().prefix("mrt").tempdir().expect("a directory can be made")
+        // In memory, as /run is: what outlives a daemon is nowhere else.
+        tempfile::Builder::new().prefix("mrt").tempdir_in("/dev/shm").expect("a directory can be made")
     }
 }
 
@@ -168,8 +169,15 @@ impl Daemon {
         interfaces.retain(|name| name != HOST_UPLINK);
         assert_eq!(interfaces, self.interfaces, "interfaces are left, or missing:\n{log}");
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
-        // Pages without a file go with the process; those with one would stay.
-        assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
+        // Pages without a file go with the process. The flow table's stay for a next daemon, until it is known that there is none.
+        let stays = |file: &PathBuf| file.extension().is_some_and(|kind| kind == "flows");
+        let left: Vec<PathBuf> = hugepage_files(&prefix).into_iter().filter(|file| !stays(file)).collect();
+        assert_eq!(left, Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
+        let config = self.room.path().join("millrace.yaml").display().to_string();
+        let uninstalled =
+            run(&binary("millraced").display().to_string(), &["--uninstall", "--config", &config]);
+        assert!(uninstalled.success, "{}", uninstalled.stderr);
+        assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "uninstalled:\n{log}");
     }
 
     /// Ends it by SIGTERM; containers keep what they have.
@@ -296,6 +304,21 @@ impl Daemon {
     /// Its network namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns
+    }
+}
+
+impl Drop for Daemon {
+    /// Also of one that was killed nothing stays.
+    fn drop(&mut self) {
+        let _ = self.child.end(Signal::SIGTERM, Duration::from_secs(10));
+        remove_kept(&self.room.path().join("millrace.yaml"));
+    }
+}
+
+/// Removes the hugepages that a daemon with this configuration has left for a next one.
+pub(crate) fn remove_kept(config: &Path) {
+    if let Ok(config) = millrace_config::load(config) {
+        hugepage_files(&config.eal_file_prefix()).iter().for_each(|file| drop(fs::remove_file(file)));
     }
 }
 

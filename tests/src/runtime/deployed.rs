@@ -6,7 +6,7 @@
 use super::engine::{Engine, NAMESPACE_OF_NODE, identity};
 use super::message::{Fields, Message};
 use super::room::{Image, Room};
-use crate::daemon::{NODE, binary};
+use crate::daemon::{NODE, binary, remove_kept};
 use crate::netns::Netns;
 use crate::network::{Alone, eventually};
 use crate::pod::{Kind, Pod};
@@ -358,6 +358,7 @@ impl Drop for Deployed {
                 eprintln!("a pod is left: {error}");
             }
         }
+        remove_kept(&self.engine.room.path("config").join("millrace.yaml"));
     }
 }
 
