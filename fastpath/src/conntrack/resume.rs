@@ -19,6 +19,8 @@ mod tests;
 const LAYOUT: u64 = u64::from_be_bytes(*b"MRflows\x01");
 /// Word of the identity line: whether the entries in use are those that stay, and the index is unfinished.
 const SORTED: usize = 7;
+/// How far ahead the index's buckets are asked for: it is read in no order.
+const AHEAD: u32 = 16;
 /// No tables have this epoch: it is that of what has to be resolved again.
 const NO_EPOCH: u32 = 0;
 
@@ -42,7 +44,12 @@ impl FlowTable {
     fn sort(&self) {
         let (known, mark) = (self.fresh(), &self.memory()[IDENTITY]);
         if mark.get(SORTED) == 0 {
-            (0..known).filter(|&connection| !self.is_whole(connection)).for_each(|gone| self.clear(gone));
+            for connection in 0..known {
+                self.expect(connection.saturating_add(AHEAD), known);
+                if !self.is_whole(connection) {
+                    self.clear(connection);
+                }
+            }
             fence(Ordering::SeqCst);
             mark.set(SORTED, 1);
             fence(Ordering::SeqCst);
@@ -52,6 +59,7 @@ impl FlowTable {
         self.set_counts(known);
         // Downwards: low numbers are given out first.
         for connection in (0..known).rev() {
+            self.expect(connection.wrapping_sub(AHEAD), known);
             if !self.is_used(connection) || !self.enter(connection) {
                 self.clear(connection);
                 self.give_free(connection);
@@ -83,6 +91,17 @@ impl FlowTable {
             } else {
                 reply.is_used() && reply.key() == original.rewritten().reversed() && leads_to(number.peer())
             }
+    }
+
+    /// Has the buckets that a connection is found by on their way, if it is one of those known.
+    fn expect(&self, connection: u32, known: u32) {
+        let number = EntryRef(connection << 1);
+        for number in [number, number.peer()].into_iter().filter(|_| connection < known) {
+            let entry = self.entry(number);
+            if entry.is_used() {
+                self.index().prefetch(entry.key().words().hash(self.secret()));
+            }
+        }
     }
 
     fn is_used(&self, connection: u32) -> bool {
