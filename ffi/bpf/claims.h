@@ -10,7 +10,6 @@
 #define MAX_PREFIXES 131072
 #define MAX_SERVICES 131072
 #define MAX_ADDRESSES 4096
-#define MAX_FRAGMENTS 8192
 
 struct prefix {
 	// Of what follows, in bits.
@@ -21,13 +20,6 @@ struct prefix {
 };
 
 enum owner { KERNEL = 0, OURS = 1 };
-
-struct service {
-	struct address address;
-	__be16 port;
-	__u8 protocol;
-	__u8 zero;
-};
 
 // Bits of what a service entry stands for.
 #define FRONTEND 1
@@ -40,13 +32,6 @@ struct own {
 	__u16 last;
 	// Whether packets from `sources` to it are claimed.
 	__u32 is_host;
-};
-
-struct datagram {
-	struct address source;
-	struct address destination;
-	__be32 id;
-	__u32 protocol;
 };
 
 struct {
@@ -69,7 +54,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_SERVICES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct service);
+	__type(key, struct endpoint);
 	__type(value, __u32);
 } services SEC(".maps");
 
@@ -81,14 +66,6 @@ struct {
 	__type(value, struct own);
 } addresses SEC(".maps");
 
-// Datagrams whose first fragment was claimed by what only it shows: its ports.
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_FRAGMENTS);
-	__type(key, struct datagram);
-	__type(value, __u32);
-} fragments SEC(".maps");
-
 static __always_inline int holds(void *prefixes, const struct address *address, __u32 family)
 {
 	struct prefix key = { .length = 32 + 128, .family = family, .address = *address };
@@ -99,7 +76,7 @@ static __always_inline int holds(void *prefixes, const struct address *address, 
 
 static __always_inline int is_service(const struct address *address, __u8 protocol, __be16 port, __u32 kinds)
 {
-	struct service key = { .address = *address, .port = port, .protocol = protocol };
+	struct endpoint key = { .address = *address, .port = port, .protocol = protocol };
 	__u32 *found = bpf_map_lookup_elem(&services, &key);
 
 	return found && *found & kinds;
@@ -163,17 +140,13 @@ static __always_inline int claimed_with_datagram(const struct packet *packet, co
 		// IPv6 knows a datagram without it (RFC 8200, section 4.5): only the first fragment may show what it is.
 		.protocol = packet->family == 4 ? packet->protocol : 0,
 	};
-	__u32 ours = OURS;
+	int claimed;
 
 	if (packet->fragment == LATER)
-		return bpf_map_lookup_elem(&fragments, &key) != 0;
-	if (claimed_by_port(packet, own)) {
-		bpf_map_update_elem(&fragments, &key, &ours, BPF_ANY);
-		return 1;
-	}
-	// The number may have been another datagram's.
-	bpf_map_delete_elem(&fragments, &key);
-	return 0;
+		return follows(&key);
+	claimed = claimed_by_port(packet, own);
+	note_first(&key, claimed);
+	return claimed;
 }
 
 static __always_inline int is_claimed(const struct packet *packet)

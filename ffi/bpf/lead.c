@@ -6,45 +6,19 @@
 //
 // Whatever cannot be read stays where it is.
 
-#include <linux/bpf.h>
+#include "keys.h"
+
 #include <linux/if_ether.h>
-#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #define MAX_FRONTENDS 131072
-#define MAX_FRAGMENTS 1024
-
-#define IP_MORE_FRAGMENTS 0x2000
-#define IP_OFFSET 0x1fff
-#define IPV6_OFFSET 0xfff8
 
 // The loopback interface of every network namespace has this number (LOOPBACK_IFINDEX, include/net/net_namespace.h).
 #define LOOPBACK 1
 
 // "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC).
 #define NEXT (-1)
-
-// Either family's; IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
-struct address {
-	__be32 words[4];
-};
-
-struct frontend {
-	struct address address;
-	__be16 port;
-	__u8 protocol;
-	__u8 zero;
-};
-
-struct datagram {
-	struct address source;
-	struct address destination;
-	__be32 id;
-	__u32 protocol;
-};
 
 struct fragment_header {
 	__u8 next;
@@ -53,23 +27,13 @@ struct fragment_header {
 	__be32 id;
 };
 
-enum fragment { WHOLE, FIRST, LATER };
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_FRONTENDS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct frontend);
+	__type(key, struct endpoint);
 	__type(value, __u32);
 } frontends SEC(".maps");
-
-// Datagrams whose first fragment was led.
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_FRAGMENTS);
-	__type(key, struct datagram);
-	__type(value, __u32);
-} fragments SEC(".maps");
 
 // Set before loading: the leg's number, and the MAC address of the router behind it.
 const volatile __u32 leg = 0;
@@ -78,7 +42,7 @@ const volatile __u8 gateway[ETH_ALEN] = {};
 // Whether the destination's port, at `at`, is a frontend's.
 static __always_inline int is_frontend(struct __sk_buff *skb, __u32 at, const struct datagram *datagram)
 {
-	struct frontend key = { .address = datagram->destination, .protocol = datagram->protocol };
+	struct endpoint key = { .address = datagram->destination, .protocol = datagram->protocol };
 
 	if (key.protocol != IPPROTO_TCP && key.protocol != IPPROTO_UDP && key.protocol != IPPROTO_SCTP)
 		return 0;
@@ -90,16 +54,13 @@ static __always_inline int is_frontend(struct __sk_buff *skb, __u32 at, const st
 
 static __always_inline int is_led(struct __sk_buff *skb, __u32 at, struct datagram *datagram, enum fragment fragment)
 {
-	__u32 yes = 1;
 	int led;
 
 	if (fragment == LATER)
-		return bpf_map_lookup_elem(&fragments, datagram) != 0;
+		return follows(datagram);
 	led = is_frontend(skb, at, datagram);
-	if (fragment == FIRST && led)
-		bpf_map_update_elem(&fragments, datagram, &yes, BPF_ANY);
-	else if (fragment == FIRST)
-		bpf_map_delete_elem(&fragments, datagram);
+	if (fragment == FIRST)
+		note_first(datagram, led);
 	return led;
 }
 
@@ -112,9 +73,8 @@ static __always_inline int is_led4(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return 0;
-	datagram.source.words[2] = datagram.destination.words[2] = bpf_htonl(0xffff);
-	datagram.source.words[3] = ip.saddr;
-	datagram.destination.words[3] = ip.daddr;
+	map_ipv4(&datagram.source, ip.saddr);
+	map_ipv4(&datagram.destination, ip.daddr);
 	datagram.id = ip.id;
 	datagram.protocol = ip.protocol;
 	offset = bpf_ntohs(ip.frag_off);

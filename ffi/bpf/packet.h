@@ -5,20 +5,14 @@
 #ifndef PACKET_H
 #define PACKET_H
 
-#include <linux/bpf.h>
+#include "keys.h"
+
 #include <linux/if_ether.h>
-#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 // Headers between IPv6's own and the transport's that are skipped; a packet with more stays with the kernel.
 #define MOST_EXTENSIONS 6
-
-#define IP_MORE_FRAGMENTS 0x2000
-#define IP_OFFSET 0x1fff
-#define IPV6_OFFSET 0xfff8
 
 // linux/icmp.h cannot be included here: it asks for the C library's headers.
 #define ICMP_ECHO_REPLY 0
@@ -35,11 +29,6 @@
 // Offset in the frame behind which no header is looked for.
 #define FARTHEST 4096
 
-// Either family's; IPv4 as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2).
-struct address {
-	__be32 words[4];
-};
-
 // What stands behind the IP headers.
 enum content {
 	// Nothing that matters here, or cut off.
@@ -54,8 +43,6 @@ enum content {
 	// Neighbour or router discovery.
 	DISCOVERY,
 };
-
-enum fragment { WHOLE, FIRST, LATER };
 
 // Both families': the first eight bytes, of an echo.
 struct icmp {
@@ -94,14 +81,6 @@ static __always_inline void *look(struct xdp_md *context, __u32 at, __u32 bytes)
 	if (at > FARTHEST)
 		return 0;
 	return start + at + bytes <= end ? start + at : 0;
-}
-
-static __always_inline void map_ipv4(struct address *to, __be32 address)
-{
-	to->words[0] = 0;
-	to->words[1] = 0;
-	to->words[2] = bpf_htonl(0xffff);
-	to->words[3] = address;
 }
 
 static __always_inline void read_icmp4(struct packet *packet, const struct icmp *icmp, __u32 at)

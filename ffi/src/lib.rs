@@ -1,5 +1,6 @@
 //! Safe owners over DPDK, kernel rings and guest memory: the ports of Millrace
 
+mod bpf_key;
 mod checksum;
 pub mod device;
 pub mod dpdk;

@@ -7,6 +7,7 @@
 //! one comes.
 
 use super::file::TapFile;
+use crate::bpf_key::EndpointKey;
 use crate::interface;
 use crate::xdp::{XdpError, chain};
 use aya::maps::{HashMap, MapData};
@@ -20,7 +21,6 @@ use millrace_fastpath::port::{Claim, ClaimChanges};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The compiled programs.
@@ -32,9 +32,6 @@ const BACK: &str = "millrace_back";
 
 /// The loopback interface of every network namespace.
 const LOOPBACK: &str = "lo";
-
-/// `struct frontend` of the source: address, port in network order, protocol, zero.
-type Key = [u8; 20];
 
 /// What leads the host to a TAP.
 pub(super) struct Lead {
@@ -56,8 +53,8 @@ pub struct LeadConfig {
 
 /// The programs and their map.
 struct Loaded {
-    frontends: HashMap<MapData, Key, u32>,
-    known: HashSet<Key>,
+    frontends: HashMap<MapData, EndpointKey, u32>,
+    known: HashSet<EndpointKey>,
     /// While they are here, the programs run.
     _links: [SchedClassifierLink; 2],
     /// The same on the ways out that there are, by name, with their numbers.
@@ -74,7 +71,7 @@ impl Lead {
     /// Leads the host to what is claimed, and no longer to what is released. Claims other than frontends mean nothing here.
     pub(super) fn steer(&self, changes: &ClaimChanges) -> Result<(), XdpError> {
         let mut loaded = lock(&self.loaded);
-        let claimed: Vec<Key> = changes.claimed.iter().filter_map(key).collect();
+        let claimed: Vec<EndpointKey> = changes.claimed.iter().filter_map(key).collect();
         if loaded.is_none() && claimed.is_empty() {
             return Ok(());
         }
@@ -173,36 +170,12 @@ impl Lead {
 }
 
 /// The map's key for a claim on a frontend.
-fn key(claim: &Claim) -> Option<Key> {
+fn key(claim: &Claim) -> Option<EndpointKey> {
     let Claim::Frontend { address, protocol, port } = claim else { return None };
-    let mut key = [0; 20];
-    let octets = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    key[..16].copy_from_slice(&octets);
-    key[16..18].copy_from_slice(&port.to_be_bytes());
-    key[18] = *protocol;
-    Some(key)
+    Some(EndpointKey::new(*address, *protocol, *port))
 }
 
 /// A panic while the lock was held leaves nothing half done here: each change is one system call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_laid_out_as_the_program_reads_it() {
-        let claim =
-            |address: &str| Claim::Frontend { address: address.parse().unwrap(), protocol: 6, port: 0x1234 };
-        let v4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1, 0x12, 0x34, 6, 0];
-        assert_eq!(key(&claim("192.0.2.1")), Some(v4));
-        let v6 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x12, 0x34, 6, 0];
-        assert_eq!(key(&claim("::1")), Some(v6));
-        assert_eq!(key(&Claim::Host([192, 0, 2, 1].into())), None);
-    }
 }

@@ -1,6 +1,7 @@
 //! Claims in the XDP program's maps, whose layout is that of `bpf/claims.h`.
 
 use super::error::ClaimError;
+use crate::bpf_key::{EndpointKey, octets};
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, MapData, MapError};
@@ -33,16 +34,6 @@ pub(super) struct PrefixKey {
     address: [u8; 16],
 }
 
-/// `struct service`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(C)]
-pub(super) struct ServiceKey {
-    address: [u8; 16],
-    port: [u8; 2],
-    protocol: u8,
-    zero: u8,
-}
-
 /// `struct own`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -54,8 +45,6 @@ pub(super) struct Own {
 
 // SAFETY: twenty bytes without padding, of which any pattern is a value.
 unsafe impl Pod for PrefixKey {}
-// SAFETY: as above.
-unsafe impl Pod for ServiceKey {}
 // SAFETY: eight bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Own {}
 
@@ -89,11 +78,11 @@ impl Own {
 pub(super) struct ClaimMaps {
     destinations: LpmTrie<MapData, PrefixKey, u32>,
     sources: LpmTrie<MapData, PrefixKey, u32>,
-    services: HashMap<MapData, ServiceKey, u32>,
+    services: HashMap<MapData, EndpointKey, u32>,
     addresses: HashMap<MapData, [u8; 16], Own>,
     claims: HashSet<Claim>,
     /// What the entries of two maps are, each of which several claims may share.
-    service_kinds: BTreeMap<ServiceKey, u32>,
+    service_kinds: BTreeMap<EndpointKey, u32>,
     own: BTreeMap<IpAddr, Own>,
 }
 
@@ -102,7 +91,7 @@ impl ClaimMaps {
     pub(super) fn new(
         destinations: LpmTrie<MapData, PrefixKey, u32>,
         sources: LpmTrie<MapData, PrefixKey, u32>,
-        services: HashMap<MapData, ServiceKey, u32>,
+        services: HashMap<MapData, EndpointKey, u32>,
         addresses: HashMap<MapData, [u8; 16], Own>,
     ) -> ClaimMaps {
         let (claims, service_kinds, own) = (HashSet::new(), BTreeMap::new(), BTreeMap::new());
@@ -190,7 +179,7 @@ impl ClaimMaps {
             Claim::Tunnel { address, port } => (address, libc::IPPROTO_UDP as u8, port, TUNNEL),
             _ => return Ok(()),
         };
-        let key = ServiceKey { address: octets(address), port: port.to_be_bytes(), protocol, zero: 0 };
+        let key = EndpointKey::new(address, protocol, port);
         let before = self.service_kinds.get(&key).copied().unwrap_or(0);
         let kinds = if is_claimed { before | kind } else { before & !kind };
         if kinds == 0 {
@@ -243,12 +232,4 @@ fn prefix_key(prefix: IpNet) -> Key<PrefixKey> {
     let (family, skipped) = if prefix.addr().is_ipv4() { (4, 96) } else { (6, 0) };
     let length = FAMILY_BITS + skipped + u32::from(prefix.prefix_len());
     Key::new(length, PrefixKey { family, address: octets(prefix.addr()) })
-}
-
-/// An address of either family as the maps have it.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
