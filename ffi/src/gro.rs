@@ -28,7 +28,11 @@ const DONT_FRAGMENT: u8 = 0x40;
 
 /// Puts together what belongs together in `frames`. The order within each connection stays.
 pub fn coalesce(frames: &mut Burst<Mbuf>, caps: &Caps) {
-    if frames.len() < 2 || !(caps.tso4 || caps.tso6) {
+    if !(caps.tso4 || caps.tso6) {
+        return;
+    }
+    // Most bursts have nothing to put together, and what is noted of one is some KiB.
+    if frames.iter().filter(|frame| tcp(frame.head()).is_some()).nth(1).is_none() {
         return;
     }
     let mut found = Found::default();
@@ -37,6 +41,21 @@ pub fn coalesce(frames: &mut Burst<Mbuf>, caps: &Caps) {
     }
     if found.has_joined {
         found.join(frames);
+    }
+}
+
+/// Of a frame with TCP right behind the only IP header, and no fragment: which kind it is, and where TCP begins.
+fn tcp(head: &[u8]) -> Option<(GsoKind, usize)> {
+    match head.get(12..15)? {
+        [0x08, 0x00, 0x45] => {
+            let [flags, rest] = *head.get(L3 + 6..)?.first_chunk()?;
+            let whole = flags & !DONT_FRAGMENT == 0 && rest == 0;
+            (whole && *head.get(L3 + 9)? == 6).then_some((GsoKind::TcpV4, L3 + V4_HEADER))
+        }
+        [0x86, 0xdd, version] if version >> 4 == 6 => {
+            (*head.get(L3 + 6)? == 6).then_some((GsoKind::TcpV6, L3 + V6_HEADER))
+        }
+        _ => None,
     }
 }
 
@@ -57,19 +76,7 @@ impl Segment {
         if offload.gso.is_some() || offload.outer != 0 {
             return None;
         }
-        let (kind, l4) = match head.get(12..15)? {
-            [0x08, 0x00, 0x45] => {
-                let [flags, rest] = *head.get(L3 + 6..)?.first_chunk()?;
-                if flags & !DONT_FRAGMENT != 0 || rest != 0 || *head.get(L3 + 9)? != 6 {
-                    return None;
-                }
-                (GsoKind::TcpV4, L3 + V4_HEADER)
-            }
-            [0x86, 0xdd, version] if version >> 4 == 6 && *head.get(L3 + 6)? == 6 => {
-                (GsoKind::TcpV6, L3 + V6_HEADER)
-            }
-            _ => return None,
-        };
+        let (kind, l4) = tcp(head)?;
         let tcp: &[u8; TCP_HEADER] = head.get(l4..)?.first_chunk()?;
         let payload = l4 + usize::from(tcp[12] >> 4) * 4;
         let says = match kind {
