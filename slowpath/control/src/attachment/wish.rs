@@ -39,7 +39,7 @@ impl<F: Frame> Control<F> {
     }
 
     /// Whether an API server is yet to tell of the pod whose annotations are about this attachment. The kubelet may hear of a pod
-    /// earlier than we do, and of a static one nobody else ever hears under its own UID.
+    /// earlier than we do, and mirrors a static one in the API only once it is about to run.
     pub fn awaits_pod(&self, request: &AttachmentRequest) -> bool {
         let is_first = request.id.if_name.as_str() == FIRST && request.pod.is_some();
         let is_told = matches!(self.config.source, Source::Kubernetes(_));

@@ -28,7 +28,7 @@ pub struct Pod {
 /// concerns nobody else.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PodPort {
-    /// `metadata.uid`: a pod may be made anew under its name.
+    /// Its UID as the kubelet tells it to the container runtime: a pod may be made anew under its name.
     pub uid: Option<String>,
     /// `millrace.io/port`.
     pub kind: Option<String>,

@@ -26,6 +26,10 @@ pub(super) struct Annotations {
     /// Which user owns the pod's vhost-user socket.
     #[serde(rename = "millrace.io/vhost-user-uid")]
     pub(super) vhost_user_uid: Option<String>,
+    /// Of a static pod, which the kubelet only mirrors in the API: the UID that it has for the kubelet
+    /// (`ConfigMirrorAnnotationKey`, pkg/kubelet/types/pod_update.go).
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    pub(super) mirrored: Option<String>,
     /// What a pod receives at most.
     #[serde(rename = "kubernetes.io/ingress-bandwidth")]
     pub(super) ingress_bandwidth: Option<String>,

@@ -70,7 +70,7 @@ impl Manifest for PodManifest {
         field::one_a_family("status.podIPs", &ips)?;
         let annotations = self.metadata.annotations.unwrap_or_default();
         let port = PodPort {
-            uid: self.metadata.uid,
+            uid: annotations.mirrored.or(self.metadata.uid),
             kind: annotations.port,
             vhost_user_uid: annotations.vhost_user_uid,
             ingress_bandwidth: annotations.ingress_bandwidth,
