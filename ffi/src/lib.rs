@@ -11,6 +11,7 @@ pub mod gso;
 mod interface;
 pub mod mbuf;
 pub mod mempool;
+pub mod netns;
 pub mod open_checksum;
 pub mod schedule;
 pub mod tap;

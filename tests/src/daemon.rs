@@ -169,15 +169,13 @@ impl Daemon {
         interfaces.retain(|name| name != HOST_UPLINK);
         assert_eq!(interfaces, self.interfaces, "interfaces are left, or missing:\n{log}");
         assert_eq!(self.sockets(), Vec::<PathBuf>::new(), "sockets are left:\n{log}");
-        // Pages without a file go with the process. The flow table's stay for a next daemon, until it is known that there is none.
-        let stays = |file: &PathBuf| file.extension().is_some_and(|kind| kind == "flows");
-        let left: Vec<PathBuf> = hugepage_files(&prefix).into_iter().filter(|file| !stays(file)).collect();
-        assert_eq!(left, Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
-        let config = self.room.path().join("millrace.yaml").display().to_string();
-        let uninstalled =
-            run(&binary("millraced").display().to_string(), &["--uninstall", "--config", &config]);
+        // Pages without a file go with the process; those with one would stay.
+        assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "hugepage files are left:\n{log}");
+        // The flow table's do, for a next daemon, until it is known that there is none.
+        let uninstalled = self.uninstall();
         assert!(uninstalled.success, "{}", uninstalled.stderr);
-        assert_eq!(hugepage_files(&prefix), Vec::<PathBuf>::new(), "uninstalled:\n{log}");
+        let room = self.room.path().file_name().unwrap_or_default().to_string_lossy();
+        assert_eq!(hugepage_files(&room), Vec::<PathBuf>::new(), "uninstalled:\n{log}");
     }
 
     /// Ends it by SIGTERM; containers keep what they have.
@@ -188,6 +186,12 @@ impl Daemon {
             "millraced does not end well:\n{}",
             self.log()
         );
+    }
+
+    /// Removes what is kept for a next daemon.
+    fn uninstall(&self) -> Output {
+        let config = self.room.path().join("millrace.yaml").display().to_string();
+        run(&binary("millraced").display().to_string(), &["--uninstall", "--config", &config])
     }
 
     /// Its process.
@@ -311,14 +315,7 @@ impl Drop for Daemon {
     /// Also of one that was killed nothing stays.
     fn drop(&mut self) {
         let _ = self.child.end(Signal::SIGTERM, Duration::from_secs(10));
-        remove_kept(&self.room.path().join("millrace.yaml"));
-    }
-}
-
-/// Removes the hugepages that a daemon with this configuration has left for a next one.
-pub(crate) fn remove_kept(config: &Path) {
-    if let Ok(config) = millrace_config::load(config) {
-        hugepage_files(&config.eal_file_prefix()).iter().for_each(|file| drop(fs::remove_file(file)));
+        self.uninstall();
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) fn hugepage_files(prefix: &str) -> Vec<PathBuf> {
         let place = fields.next()?;
         (fields.next()? == "hugetlbfs").then(|| PathBuf::from(place))
     });
+    let places = places.flat_map(|place| [place.join("millrace"), place]);
     let entries = places.filter_map(|place| fs::read_dir(place).ok()).flatten().filter_map(Result::ok);
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().contains(prefix));
     ours.map(|entry| entry.path()).collect()

@@ -89,14 +89,6 @@ pub enum StartError {
     /// Session affinity has no memory.
     #[error("services.affinityClients: {0}")]
     AffinityMemory(#[source] FlowMemoryError),
-    /// What a table has left for a next process cannot be removed.
-    #[error("{}: {source}", file.display())]
-    KeptTable {
-        /// The file.
-        file: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// The table of session affinity cannot be made.
     #[error("services.affinityClients: {0}")]
     AffinityTable(#[from] AffinityError),

@@ -12,6 +12,7 @@ mod drivers;
 mod error;
 mod flows;
 mod http;
+mod kept;
 mod kube_proxy;
 mod logging;
 mod memory;
@@ -26,6 +27,7 @@ mod worker;
 pub use error::StartError;
 
 use clap::Parser;
+use kept::Kept;
 use millrace_control::uplink::takeover;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,6 +74,6 @@ pub fn main(arguments: &Arguments) -> ExitCode {
 
 fn uninstall(file: &Path) -> Result<(), StartError> {
     let config = millrace_config::load(file)?;
-    flows::remove(&config)?;
+    Kept::of(&config).remove_all();
     cni_conf::remove(&config)
 }

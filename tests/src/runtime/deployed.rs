@@ -6,11 +6,12 @@
 use super::engine::{Engine, NAMESPACE_OF_NODE, identity};
 use super::message::{Fields, Message};
 use super::room::{Image, Room};
-use crate::daemon::{NODE, binary, remove_kept};
+use crate::daemon::{NODE, binary};
 use crate::netns::Netns;
 use crate::network::{Alone, eventually};
 use crate::pod::{Kind, Pod};
 use crate::process::must;
+use crate::testpmd::hugepage_files;
 use millrace_api::{Client, Status, path};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ const MILLRACE: &str = "docker.io/library/millrace:latest";
 /// Directories of the host that the node has for itself. The rest of the DaemonSet's host paths are devices and settings of the
 /// kernel, and network namespaces.
 const HOST_PATHS: [&str; 4] = ["/run/millrace", "/var/lib/millrace", "/opt/cni/bin", "/etc/cni/net.d"];
+/// What the hugepages are called in which connections are kept.
+const KEPT: &str = "run-millrace-millrace.sock.";
 /// Where the kubelet mounts a pod's credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// DPDK's drivers, which it loads by itself.
@@ -74,6 +77,8 @@ pub struct Deployed {
     turns: usize,
     /// Sandboxes of others.
     others: BTreeMap<String, String>,
+    /// Hugepages that were kept before.
+    before: Vec<PathBuf>,
     engine: Engine,
     _alone: Alone,
 }
@@ -92,8 +97,8 @@ impl Deployed {
         must("cp", &["-L", &room.text("bin/loopback"), &room.inside(bin).display().to_string()]);
         let engine = Engine::start(room, bin, networks)?;
         engine.load("millrace.tar");
-        let (others, turns) = (BTreeMap::new(), 0);
-        let deployed = Deployed { deployment, daemon: None, turns, others, engine, _alone: alone };
+        let (others, turns, before) = (BTreeMap::new(), 0, hugepage_files(KEPT));
+        let deployed = Deployed { deployment, daemon: None, turns, others, before, engine, _alone: alone };
         deployed.write_volumes();
         Ok(deployed)
     }
@@ -358,7 +363,8 @@ impl Drop for Deployed {
                 eprintln!("a pod is left: {error}");
             }
         }
-        remove_kept(&self.engine.room.path("config").join("millrace.yaml"));
+        let left = hugepage_files(KEPT).into_iter().filter(|file| !self.before.contains(file));
+        left.for_each(|file| drop(fs::remove_file(file)));
     }
 }
 
