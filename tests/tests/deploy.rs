@@ -189,6 +189,8 @@ fn a_node_lives_with_the_daemonset_and_nothing_more() {
         session.longest, pings.lost
     );
     assert!(session.longest < GAP, "{:?}", session.longest);
+    let kept = "hugepages=true file=\"/dev/hugepages/millrace/run-millrace-millrace.sock.";
+    assert_eq!(deployed.log().matches(kept).count(), 2, "{}", deployed.log());
     let third = deployed.add_pod("third", Kind::Tap).unwrap();
     assert!(ping(&third, &first.address(Family::V4).to_string(), 56));
     assert_eq!(cluster.store.patches().len(), 1, "the condition was right already");
