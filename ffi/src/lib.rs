@@ -16,4 +16,5 @@ pub mod open_checksum;
 pub mod schedule;
 pub mod tap;
 pub mod vhost;
+pub mod virtio_header;
 pub mod xdp;

@@ -1,8 +1,8 @@
 //! One queue's file of `/dev/net/tun`: the system calls.
 
 use super::error::{TapError, TapStep};
-use super::header::HEADER_LEN;
 use crate::interface::request_for;
+use crate::virtio_header::HEADER_LEN;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -7,7 +7,6 @@
 mod device;
 mod error;
 mod file;
-pub mod header;
 mod lead;
 mod link;
 mod open;

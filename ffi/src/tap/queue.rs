@@ -1,12 +1,12 @@
 //! One queue of a TAP: what a worker polls.
 
 use super::file::TapFile;
-use super::header::{self, HEADER_LEN};
 use super::pace::Pace;
 use crate::gro;
 use crate::gso::{self, Caps};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
+use crate::virtio_header::{self, HEADER_LEN};
 use arrayvec::ArrayVec;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
@@ -88,7 +88,7 @@ impl TapQueue {
             frame.truncate(len);
             self.parked = self.pool.alloc().map(|next| (next, tail));
         }
-        let offload = header::decode(&header, frame.head().len());
+        let offload = virtio_header::decode(&header, frame.head().len());
         match offload {
             Ok(offload) if len >= ETHERNET => {
                 frame.set_offload(offload);
@@ -103,7 +103,7 @@ impl TapQueue {
     }
 
     fn write(&self, frame: &Mbuf) -> Written {
-        let header = header::encode(frame.offload(), frame.head());
+        let header = virtio_header::encode(frame.offload(), frame.head());
         let mut pieces: ArrayVec<IoSlice<'_>, PIECES> = ArrayVec::new();
         pieces.push(IoSlice::new(&header));
         for segment in frame.segments() {

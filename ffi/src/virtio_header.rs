@@ -1,11 +1,11 @@
-//! `struct virtio_net_hdr` as Linux's TAP uses it (include/uapi/linux/virtio_net.h), and [`Offload`].
+//! `struct virtio_net_hdr` as Linux's TAP and packet sockets use it (include/uapi/linux/virtio_net.h), and [`Offload`].
 //!
 //! Ten bytes, little-endian: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset.
 
 use millrace_fastpath::port::{Checksum, Gso, GsoKind, Offload};
 use thiserror::Error;
 
-/// Bytes of the header before each packet: without `num_buffers`, which a TAP has no use for.
+/// Bytes of the header before each packet: without `num_buffers`, which neither has a use for.
 pub const HEADER_LEN: usize = 10;
 
 const NEEDS_CSUM: u8 = 1;
