@@ -7,6 +7,7 @@ use millrace_fastpath::port::{Checksum, Frame, Offload};
 /// A one's complement sum in the making. Pieces may have any length: an odd one shifts those after it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Sum {
+    /// Of 16-bit words as this machine reads them: their order may be put right at the end (RFC 1071, section 2, B).
     total: u64,
     odd: bool,
 }
@@ -17,24 +18,31 @@ impl Sum {
         if self.odd
             && let Some((first, rest)) = bytes.split_first()
         {
-            self.total += u64::from(*first);
+            self.total += u64::from(u16::from_ne_bytes([0, *first]));
             self.odd = false;
             bytes = rest;
         }
-        let (words, rest) = bytes.as_chunks::<4>();
-        // Big-endian 32-bit words: the halves fold together at the end. A frame has too few to overflow 64 bits.
-        self.total += words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum::<u64>();
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        // Words of 32 bits, several sums beside each other: the halves fold together at the end. A frame has too few to
+        // overflow 64 bits.
+        let mut sums = [0_u64; 8];
+        for block in blocks {
+            for (sum, word) in sums.iter_mut().zip(block.as_chunks::<4>().0) {
+                *sum += u64::from(u32::from_ne_bytes(*word));
+            }
+        }
+        self.total += sums.iter().sum::<u64>();
         let (pairs, last) = rest.as_chunks::<2>();
-        self.total += pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>();
+        self.total += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
         if let [last] = last {
-            self.total += u64::from(*last) << 8;
+            self.total += u64::from(u16::from_ne_bytes([*last, 0]));
             self.odd = true;
         }
     }
 
     /// Adds a 16-bit number that is not part of the data.
     pub(crate) fn add_number(&mut self, number: u16) {
-        self.total += u64::from(number);
+        self.total += u64::from(number.to_be());
     }
 
     /// The sum in 16 bits, not complemented.
@@ -43,7 +51,7 @@ impl Sum {
         while total > 0xffff {
             total = (total & 0xffff) + (total >> 16);
         }
-        total as u16
+        u16::from_be(total as u16)
     }
 
     /// The checksum: the sum's complement.
