@@ -3,6 +3,7 @@
 //! Why not DPDK's own library for it: `docs/decisions/0003-own-segmentation.md`.
 
 pub(crate) mod outer;
+pub(crate) mod train;
 
 use crate::checksum::{self, Sum};
 use crate::mbuf::{Mbuf, TCP_CHECKSUM, UDP_CHECKSUM};
@@ -135,6 +136,36 @@ impl Layout {
             payload: l4 + l4_len,
         })
     }
+
+    /// Refuses what makes too many pieces, or pieces of more than `longest` bytes.
+    fn check(&self, frame: &Mbuf, gso: Gso, longest: usize) -> Result<(), DropReason> {
+        let (size, payload) = (usize::from(gso.size), frame.total_len() - self.payload);
+        if frame.total_len() > LARGEST_FRAME || size == 0 || payload.div_ceil(size) > MOST_PIECES {
+            return Err(DropReason::RxMalformed);
+        }
+        if self.payload + size.min(payload) > longest {
+            return Err(DropReason::TooBig);
+        }
+        Ok(())
+    }
+
+    /// The same without the first `bytes`, which are no more than a tunnel's headers.
+    fn moved(&self, bytes: usize) -> Layout {
+        let Layout { outer, family, l3, l4, payload } = *self;
+        let moved = |at: usize| at.saturating_sub(bytes);
+        Layout { outer: moved(outer), family, l3: moved(l3), l4: moved(l4), payload: moved(payload) }
+    }
+}
+
+/// Whether somebody else may cut a large frame: its headers bear out what its state says, it makes two pieces or more, and
+/// none has more than `longest` bytes.
+pub(crate) fn can_be_cut(frame: &Mbuf, longest: usize) -> bool {
+    let offload = frame.offload();
+    let Some(gso) = offload.gso else { return false };
+    Layout::try_new(frame.head(), gso.kind, &offload).is_some_and(|layout| {
+        layout.check(frame, gso, longest).is_ok()
+            && frame.total_len() > layout.payload + usize::from(gso.size)
+    })
 }
 
 fn segment(
@@ -146,15 +177,10 @@ fn segment(
     out: &mut VecDeque<Mbuf>,
 ) -> Result<(), DropReason> {
     let layout = Layout::try_new(frame.head(), gso.kind, offload).ok_or(DropReason::RxMalformed)?;
+    layout.check(frame, gso, caps.max_frame)?;
     let (size, payload) = (usize::from(gso.size), frame.total_len() - layout.payload);
-    if frame.total_len() > LARGEST_FRAME || size == 0 || payload.div_ceil(size) > MOST_PIECES {
-        return Err(DropReason::RxMalformed);
-    }
-    if layout.payload + size.min(payload) > caps.max_frame {
-        return Err(DropReason::TooBig);
-    }
     let before = out.len();
-    let mut reader = Reader::new(frame, layout.payload);
+    let mut reader = Reader::new(frame.segments(), layout.payload);
     let mut done = 0;
     for index in 0..payload.div_ceil(size).max(1) {
         let bytes = size.min(payload - done);
@@ -187,13 +213,13 @@ pub(crate) fn piece(frame: &Mbuf, headers: &[u8], from: usize, len: usize) -> Op
     if from.checked_add(len).is_none_or(|end| end > frame.total_len()) {
         return None;
     }
-    copy_piece(headers, &mut Reader::new(frame, from), len, || frame.another())
+    copy_piece(headers, &mut Reader::new(frame.segments(), from), len, || frame.another())
 }
 
 /// Headers and the next `bytes` of payload in frames that `alloc` gives.
-fn copy_piece(
+fn copy_piece<'a>(
     headers: &[u8],
-    reader: &mut Reader<'_>,
+    reader: &mut Reader<'a, impl Iterator<Item = &'a [u8]>>,
     bytes: usize,
     alloc: impl Fn() -> Option<Mbuf>,
 ) -> Option<Mbuf> {
@@ -221,9 +247,32 @@ fn copy_piece(
 /// Writes what differs from piece to piece into the copied headers (as Linux's `tcp_gso_segment` and
 /// `__udp_gso_segment` do).
 fn finish_piece(piece: &mut Mbuf, layout: &Layout, kind: GsoKind, at: &Position, leave_checksum: bool) {
+    let (start, offset) = finish_headers(piece.head_mut(), layout, kind, at);
+    piece.set_offload(Offload::NONE);
+    let checksum = Checksum::Partial { start, offset };
+    if layout.outer > 0 {
+        piece.set_offload(Offload { checksum, gso: None, outer: layout.outer as u16 });
+        let datagram = piece.total_len() - outer::udp_offset(layout.outer);
+        outer::renumber(piece.head_mut(), layout.outer, datagram as u16, at.index);
+        checksum::complete_now(piece);
+        return;
+    }
+    let plain = Offload { checksum, gso: None, outer: 0 };
+    if leave_checksum {
+        piece.set_offload(plain);
+        if piece.headers_bear_out() {
+            return;
+        }
+        piece.set_offload(Offload::NONE);
+    }
+    checksum::complete(piece, start, offset);
+}
+
+/// Writes into the headers of a piece what is its own, but for those of a tunnel, and the pseudo-header's sum where layer 4
+/// has its checksum. Gives where layer 4 begins, and where in it that is.
+fn finish_headers(head: &mut [u8], layout: &Layout, kind: GsoKind, at: &Position) -> (u16, u16) {
     let (l3, l4) = (layout.l3, layout.l4);
     let l4_bytes = (layout.payload - l4 + at.bytes) as u16;
-    let head = piece.head_mut();
     match layout.family {
         Family::V4 => {
             put(head, l3 + 2, (layout.payload - l3 + at.bytes) as u16);
@@ -253,25 +302,8 @@ fn finish_piece(piece: &mut Mbuf, layout: &Layout, kind: GsoKind, at: &Position,
     });
     pseudo.add_number(protocol);
     pseudo.add_number(l4_bytes);
-    let (start, seed) = (l4 as u16, pseudo.folded());
-    put(head, l4 + usize::from(offset), seed);
-    piece.set_offload(Offload::NONE);
-    let checksum = Checksum::Partial { start, offset };
-    if layout.outer > 0 {
-        piece.set_offload(Offload { checksum, gso: None, outer: layout.outer as u16 });
-        outer::renumber(piece, layout.outer, at.index);
-        checksum::complete_now(piece);
-        return;
-    }
-    let plain = Offload { checksum, gso: None, outer: 0 };
-    if leave_checksum {
-        piece.set_offload(plain);
-        if piece.headers_bear_out() {
-            return;
-        }
-        piece.set_offload(Offload::NONE);
-    }
-    checksum::complete(piece, start, offset);
+    put(head, l4 + usize::from(offset), pseudo.folded());
+    (l4 as u16, offset)
 }
 
 /// The sequence number moves on; FIN and PSH belong to the last piece, CWR to the first (RFC 3168, 6.1.2).
@@ -299,21 +331,35 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) {
 }
 
 /// Reads a frame's bytes on from some place, over its segments.
-struct Reader<'a> {
-    segments: Box<dyn Iterator<Item = &'a [u8]> + 'a>,
+struct Reader<'a, I> {
+    segments: I,
     current: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
-    fn new(frame: &'a Mbuf, mut from: usize) -> Self {
-        let mut segments = frame.segments();
+impl<'a, I: Iterator<Item = &'a [u8]>> Reader<'a, I> {
+    /// Of a frame with these segments, from this byte on.
+    fn new(mut segments: I, mut from: usize) -> Self {
         let mut current = segments.next().unwrap_or_default();
         while from > current.len() {
             from -= current.len();
             let Some(next) = segments.next() else { break };
             current = next;
         }
-        Reader { segments: Box::new(segments), current: current.get(from..).unwrap_or_default() }
+        Reader { segments, current: current.get(from..).unwrap_or_default() }
+    }
+
+    /// Gives the next `bytes`, as far as the frame goes, where they lie.
+    fn take(&mut self, mut bytes: usize, mut each: impl FnMut(&'a [u8])) {
+        while bytes > 0 {
+            if self.current.is_empty() {
+                let Some(next) = self.segments.next() else { return };
+                self.current = next;
+            }
+            let (now, later) = self.current.split_at(self.current.len().min(bytes));
+            each(now);
+            self.current = later;
+            bytes -= now.len();
+        }
     }
 
     /// Fills `into`, as far as the frame goes.

@@ -7,6 +7,7 @@ use super::device::XdpDevice;
 use super::error::{StepError, XdpError};
 use super::features;
 use super::handle::SharedSocket;
+use super::large::Large;
 use super::parts::Reach;
 use super::program::{Flavour, MOST_QUEUES, Steering};
 use super::queue::{Parts, XdpQueue};
@@ -60,6 +61,11 @@ pub fn open_steered(
             .map_err(|error| error.at(&config.interface, queue))?;
         reach = reach.min(own);
         let fd = socket.raw();
+        let large = if config.take == Take::ByMaps && !socket.is_zero_copy() {
+            way_for_large(config, ifindex, queue, own)
+        } else {
+            None
+        };
         let socket = Arc::new(SharedSocket::new(socket));
         let parts = Parts {
             queue,
@@ -72,6 +78,7 @@ pub fn open_steered(
             ready: config.fill,
             open_checksums,
             reach: own,
+            large,
         };
         // From here on, dropping the queue gives back what it holds.
         queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);
@@ -98,6 +105,17 @@ pub fn open_steered(
         _unmerged,
     };
     Ok((Opened { device: Box::new(device), queues }, steering))
+}
+
+/// The way for large frames of an uplink whose packets the kernel copies. Where a driver sends from packet memory itself, pieces
+/// cost little; and what is in a pod need not know of packets that are larger than its MTU.
+fn way_for_large(config: &XdpConfig, ifindex: u32, queue: u32, reach: Reach) -> Option<Large> {
+    let interface = &config.interface;
+    Large::open(interface, ifindex, reach.longest_sent())
+        .inspect_err(
+            |error| tracing::info!(interface, queue, %error, "large frames are cut before they are sent"),
+        )
+        .ok()
 }
 
 /// On how many queues the interface `name` of the calling thread's network namespace receives: a bond as many as that of its

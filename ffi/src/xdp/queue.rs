@@ -1,12 +1,15 @@
 //! One queue of an AF_XDP port: what a worker polls.
 
-use super::arena::{Arena, CHUNK, LONGEST_SENT, Lent};
+mod sending;
+
+use super::arena::{Arena, CHUNK, Lent};
 use super::custody::Custody;
 use super::handle::SharedSocket;
+use super::large::Large;
 use super::parts::{Arrival, Assembly, Reach};
 use super::program::Steering;
-use super::socket::{Rings, wake_receiver, wake_transmitter};
-use crate::gso::{self, Caps};
+use super::socket::{Rings, wake_receiver};
+use crate::gso::Caps;
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
@@ -15,9 +18,6 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// System calls that one wake-up makes at most, on kernels that send only 32 frames a call.
-const CALLS_PER_WAKE: usize = 4;
 
 /// How long closing waits for frames that a driver is still reading.
 const LAST_FRAMES: Duration = Duration::from_millis(100);
@@ -40,6 +40,8 @@ pub(super) struct Parts {
     pub(super) open_checksums: bool,
     /// Chunks that a frame may take.
     pub(super) reach: Reach,
+    /// The way for large frames, where they are not cut first.
+    pub(super) large: Option<Large>,
 }
 
 /// One queue. Each chunk is either a frame that somebody owns, or in `custody`.
@@ -58,8 +60,9 @@ pub(super) struct XdpQueue {
     sending: usize,
     /// Frames were handed over since the kernel was last woken.
     unsent: bool,
-    /// Pieces of a large frame that the ring had no room for yet.
+    /// What could not go out yet: pieces of a large frame, or one frame that waits for `large`.
     pieces: VecDeque<Mbuf>,
+    large: Option<Large>,
     open_checksums: bool,
     reach: Reach,
     /// What the kernel takes: finished frames.
@@ -85,6 +88,7 @@ impl XdpQueue {
             sending: 0,
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
+            large: parts.large,
             open_checksums: parts.open_checksums,
             reach: parts.reach,
             caps: Caps::none(parts.reach.longest_sent()),
@@ -165,132 +169,6 @@ impl XdpQueue {
         if !done.is_empty() {
             Mbuf::free_bulk(&mut done);
         }
-    }
-
-    /// Has the kernel send what it was handed, if it waits to be told. Keeps `unsent` when it could not take all.
-    fn wake(&mut self) {
-        let Some(rings) = &mut self.rings else { return };
-        for _ in 0..CALLS_PER_WAKE {
-            if !rings.tx.wants_wakeup() {
-                self.unsent = false;
-                return;
-            }
-            let outcome = wake_transmitter(self.fd);
-            if outcome.is_ok() || !rings.tx.pending() {
-                self.unsent = false;
-                return;
-            }
-            // EAGAIN: 32 frames are done, go on. Anything else: the device is busy or down, try in the next poll.
-            if outcome.is_err_and(|error| error.raw_os_error() != Some(libc::EAGAIN)) {
-                return;
-            }
-        }
-    }
-
-    /// True when the transmit ring has so many slots free, which is seen to if need be.
-    fn has_room(&mut self, slots: u32) -> bool {
-        let Some(rings) = &mut self.rings else { return false };
-        if rings.tx.free(slots) >= slots {
-            return true;
-        }
-        rings.tx.publish();
-        self.wake();
-        self.reap();
-        self.rings.as_mut().is_some_and(|rings| rings.tx.free(slots) >= slots)
-    }
-
-    /// Puts a finished frame into the transmit ring, which has room; gives its bytes. `None`: it was dropped and
-    /// counted.
-    fn put(&mut self, frame: Mbuf) -> Option<u64> {
-        let outcome = match self.arena.lend(frame) {
-            Ok(lent) => Ok(lent),
-            Err(other) if other.total_len() > LONGEST_SENT as usize => return self.put_long(other),
-            Err(foreign) => self.copy(&foreign),
-        };
-        match outcome {
-            Ok(lent) => {
-                self.push(lent, 0);
-                Some(u64::from(lent.len))
-            }
-            Err(reason) => {
-                self.counters.dropped(reason, 1);
-                None
-            }
-        }
-    }
-
-    /// The same for a frame that takes several slots, for which there is room.
-    fn put_long(&mut self, frame: Mbuf) -> Option<u64> {
-        let (arena, reach) = (self.arena.clone(), self.reach);
-        match reach.lend(&arena, frame, || self.chunk()) {
-            Ok(parts) => {
-                let last = parts.len().saturating_sub(1);
-                let more = |at| if at == last { 0 } else { libc::XDP_PKT_CONTD };
-                parts.iter().enumerate().for_each(|(at, lent)| self.push(*lent, more(at)));
-                Some(parts.iter().map(|lent| u64::from(lent.len)).sum())
-            }
-            Err(reason) => {
-                self.counters.dropped(reason, 1);
-                None
-            }
-        }
-    }
-
-    /// A fresh chunk.
-    fn chunk(&mut self) -> Option<Mbuf> {
-        let fresh = self.arena.pool().alloc();
-        if fresh.is_some() {
-            return fresh;
-        }
-        self.reap();
-        self.arena.pool().alloc()
-    }
-
-    /// Copies a frame of another pool, or of several segments, into a chunk and lends that.
-    fn copy(&mut self, frame: &Mbuf) -> Result<Lent, DropReason> {
-        let mut copy = self.chunk().ok_or(DropReason::NoBuffer)?;
-        for segment in frame.segments() {
-            if !copy.extend_from_slice(segment) {
-                return Err(DropReason::TooBig);
-            }
-        }
-        self.arena.lend(copy).map_err(|_| DropReason::TxError)
-    }
-
-    /// Hands a chunk over to be sent.
-    fn push(&mut self, lent: Lent, options: u32) {
-        self.custody.hand_over(lent.chunk);
-        self.sending += 1;
-        self.unsent = true;
-        let descriptor = libc::xdp_desc { addr: lent.address, len: lent.len, options };
-        let put = self.rings.as_mut().is_some_and(|rings| rings.tx.push(descriptor));
-        debug_assert!(put, "the caller has seen to it that there is room");
-    }
-
-    /// Sends one frame of whatever state; gives the frames and bytes that went into the ring.
-    fn send(&mut self, frame: Mbuf) -> (u64, u64) {
-        if !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize {
-            return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
-        }
-        if let Err(reason) = gso::settle(frame, &self.caps, self.arena.pool(), &mut self.pieces) {
-            self.counters.dropped(reason, 1);
-        }
-        self.send_pieces()
-    }
-
-    fn send_pieces(&mut self) -> (u64, u64) {
-        let (mut frames, mut bytes) = (0, 0);
-        while let Some(first) = self.pieces.front() {
-            let slots = self.reach.slots(&self.arena, first);
-            if !self.has_room(slots) {
-                break;
-            }
-            let Some(piece) = self.pieces.pop_front() else { break };
-            if let Some(len) = self.put(piece) {
-                (frames, bytes) = (frames + 1, bytes + len);
-            }
-        }
-        (frames, bytes)
     }
 
     /// Gives everything back. Only when the kernel has let go of the chunks may they be used again.
@@ -391,7 +269,8 @@ impl PortQueue<Mbuf> for XdpQueue {
 
     fn arm(&mut self) -> bool {
         // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
-        self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
+        // The socket for large frames tells nobody when it has room again.
+        !self.has_large_waiting() && self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
     }
 
     fn wake_fds(&self) -> Vec<i32> {

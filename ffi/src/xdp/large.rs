@@ -1,0 +1,181 @@
+//! Large frames, past AF_XDP: whole, through a packet socket, and cut by the kernel or the NIC.
+//!
+//! Why: `docs/decisions/0017-large-frames-past-af-xdp.md`.
+
+use super::packet::PacketSocket;
+use crate::gso::train::{Parts, Progress, Trains};
+use crate::gso::{self, outer};
+use crate::mbuf::Mbuf;
+use crate::virtio_header;
+use millrace_fastpath::port::{DropReason, Frame, Gso, GsoKind, Offload};
+use std::io::{self, IoSlice};
+
+/// Large frames of a kind that are cut here after the kernel has refused one, before it is asked again.
+const REST: u32 = 1 << 16;
+
+/// What the kernel may refuse, each by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    TcpV4,
+    TcpV6,
+    Udp,
+    TunnelV4,
+    TunnelV6,
+}
+
+const KINDS: usize = 5;
+
+impl Kind {
+    fn of(gso: Gso, offload: &Offload) -> Kind {
+        match gso.kind {
+            _ if offload.outer != 0 => match outer::is_v6(outer::udp_offset(offload.outer.into())) {
+                false => Kind::TunnelV4,
+                true => Kind::TunnelV6,
+            },
+            GsoKind::TcpV4 => Kind::TcpV4,
+            GsoKind::TcpV6 => Kind::TcpV6,
+            GsoKind::Udp => Kind::Udp,
+        }
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Handed {
+    /// All of it was taken.
+    Whole,
+    /// The kernel cannot take it, or the rest of it, now.
+    Later,
+    /// So many of its pieces were taken, and the rest is to be cut here.
+    Refused(usize),
+    Lost(DropReason),
+}
+
+/// One queue's way for large frames.
+#[derive(Debug)]
+pub(super) struct Large {
+    interface: String,
+    socket: PacketSocket,
+    /// Bytes of a piece, at most.
+    longest_piece: usize,
+    /// For each kind, how many frames are still cut here.
+    resting: [u32; KINDS],
+    trains: Trains,
+    /// Of the frame that waits.
+    progress: Progress,
+    /// Something went out by the socket since it was last seen empty.
+    was_used: bool,
+}
+
+impl Large {
+    /// The way for an interface of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of [`PacketSocket::open`].
+    pub(super) fn open(interface: &str, ifindex: u32, longest_piece: usize) -> io::Result<Large> {
+        Ok(Large {
+            interface: interface.to_owned(),
+            socket: PacketSocket::open(ifindex)?,
+            longest_piece,
+            resting: [0; KINDS],
+            trains: Trains::default(),
+            progress: Progress::default(),
+            was_used: false,
+        })
+    }
+
+    /// Whether to hand this frame over, as far as can be told before.
+    pub(super) fn takes(&mut self, frame: &Mbuf) -> bool {
+        let offload = frame.offload();
+        let Some(gso) = offload.gso else { return false };
+        let resting = &mut self.resting[Kind::of(gso, &offload) as usize];
+        if *resting > 0 {
+            *resting -= 1;
+            return false;
+        }
+        gso::can_be_cut(frame, self.longest_piece) && (offload.outer != 0 || frame.headers_bear_out())
+    }
+
+    /// Whether something may not have left that was handed over: what is sent otherwise could overtake it.
+    pub(super) fn is_busy(&mut self) -> bool {
+        self.was_used = self.was_used && self.socket.is_sending();
+        self.was_used
+    }
+
+    /// Whether a part of the frame that waits was taken.
+    pub(super) fn is_amid(&self) -> bool {
+        self.progress != Progress::default()
+    }
+
+    /// Sends a large frame that it [`takes`](Large::takes), or what is left of one that had to wait; or a finished one.
+    pub(super) fn send(&mut self, frame: &Mbuf) -> Handed {
+        let offload = frame.offload();
+        let outcome =
+            if offload.outer == 0 { self.send_plain(frame, offload) } else { self.send_trains(frame) };
+        self.was_used = true;
+        let handed = match (outcome, offload.gso) {
+            (Ok(true), _) => Handed::Whole,
+            (Ok(false), Some(_)) => Handed::Refused(self.progress.pieces),
+            (Err(error), Some(gso)) => self.failed(&error, Kind::of(gso, &offload)),
+            // A finished frame waits until it can go otherwise.
+            (Err(error), None) => loss(&error).map_or(Handed::Later, Handed::Lost),
+            (Ok(false), None) => Handed::Later,
+        };
+        if handed != Handed::Later {
+            self.progress = Progress::default();
+        }
+        handed
+    }
+
+    /// False: it is in too many pieces of memory.
+    fn send_plain(&self, frame: &Mbuf, offload: Offload) -> io::Result<bool> {
+        let header = virtio_header::encode(offload, frame.head());
+        let mut parts = Parts::new();
+        let mut fits = parts.try_push(IoSlice::new(&header)).is_ok();
+        frame.segments().for_each(|segment| fits &= parts.try_push(IoSlice::new(segment)).is_ok());
+        if fits { self.socket.send(&parts).map(|()| true) } else { Ok(false) }
+    }
+
+    /// False: not all of it is gone, and the rest is for somebody else.
+    fn send_trains(&mut self, frame: &Mbuf) -> io::Result<bool> {
+        while let Some(offload) = self.trains.make(frame, self.progress) {
+            let header = virtio_header::encode(offload, self.trains.outer());
+            let mut parts = Parts::new();
+            parts.push(IoSlice::new(&header));
+            if !self.trains.lay_out(frame, &mut parts) {
+                return Ok(false);
+            }
+            self.socket.send(&parts)?;
+            self.progress = self.trains.ended();
+            if self.trains.is_last() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn failed(&mut self, error: &io::Error, kind: Kind) -> Handed {
+        if let Some(reason) = loss(error) {
+            return Handed::Lost(reason);
+        }
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => return Handed::Later,
+            Some(libc::ENOMEM) => {}
+            _ => {
+                self.resting[kind as usize] = REST;
+                tracing::info!(interface = self.interface, ?kind, %error, "large frames are cut before they are sent");
+            }
+        }
+        Handed::Refused(self.progress.pieces)
+    }
+}
+
+/// Why the kernel has not sent what it was given, where it will not do so in another form either.
+fn loss(error: &io::Error) -> Option<DropReason> {
+    match error.raw_os_error()? {
+        // The interface's queueing discipline has dropped it: its sender is to slow down.
+        libc::ENOBUFS => Some(DropReason::TxQueueFull),
+        libc::ENETDOWN | libc::ENXIO | libc::ENODEV => Some(DropReason::LinkDown),
+        _ => None,
+    }
+}

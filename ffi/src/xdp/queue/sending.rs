@@ -1,0 +1,223 @@
+//! How frames go out: through the ring, or past it.
+
+use super::XdpQueue;
+use crate::gso;
+use crate::mbuf::Mbuf;
+use crate::xdp::arena::{LONGEST_SENT, Lent};
+use crate::xdp::large::{Handed, Large};
+use crate::xdp::socket::wake_transmitter;
+use millrace_fastpath::port::{DropReason, Frame};
+use std::ops::ControlFlow;
+
+/// System calls that one wake-up makes at most, on kernels that send only 32 frames a call.
+const CALLS_PER_WAKE: usize = 4;
+
+/// What became of the first frame that waited: it waits on, or gives the bytes that were taken; `None` if it is not there any
+/// more as it was.
+type Step = ControlFlow<(), Option<u64>>;
+
+impl XdpQueue {
+    /// Has the kernel send what it was handed, if it waits to be told. Keeps `unsent` when it could not take all.
+    pub(super) fn wake(&mut self) {
+        let Some(rings) = &mut self.rings else { return };
+        for _ in 0..CALLS_PER_WAKE {
+            if !rings.tx.wants_wakeup() {
+                self.unsent = false;
+                return;
+            }
+            let outcome = wake_transmitter(self.fd);
+            if outcome.is_ok() || !rings.tx.pending() {
+                self.unsent = false;
+                return;
+            }
+            // EAGAIN: 32 frames are done, go on. Anything else: the device is busy or down, try in the next poll.
+            if outcome.is_err_and(|error| error.raw_os_error() != Some(libc::EAGAIN)) {
+                return;
+            }
+        }
+    }
+
+    /// True when the transmit ring has so many slots free, which is seen to if need be.
+    pub(super) fn has_room(&mut self, slots: u32) -> bool {
+        let Some(rings) = &mut self.rings else { return false };
+        if rings.tx.free(slots) >= slots {
+            return true;
+        }
+        rings.tx.publish();
+        self.wake();
+        self.reap();
+        self.rings.as_mut().is_some_and(|rings| rings.tx.free(slots) >= slots)
+    }
+
+    /// Puts a finished frame into the transmit ring, which has room; gives its bytes. `None`: it was dropped and
+    /// counted.
+    fn put(&mut self, frame: Mbuf) -> Option<u64> {
+        let outcome = match self.arena.lend(frame) {
+            Ok(lent) => Ok(lent),
+            Err(other) if other.total_len() > LONGEST_SENT as usize => return self.put_long(other),
+            Err(foreign) => self.copy(&foreign),
+        };
+        match outcome {
+            Ok(lent) => {
+                self.push(lent, 0);
+                Some(u64::from(lent.len))
+            }
+            Err(reason) => {
+                self.counters.dropped(reason, 1);
+                None
+            }
+        }
+    }
+
+    /// The same for a frame that takes several slots, for which there is room.
+    fn put_long(&mut self, frame: Mbuf) -> Option<u64> {
+        let (arena, reach) = (self.arena.clone(), self.reach);
+        match reach.lend(&arena, frame, || self.chunk()) {
+            Ok(parts) => {
+                let last = parts.len().saturating_sub(1);
+                let more = |at| if at == last { 0 } else { libc::XDP_PKT_CONTD };
+                parts.iter().enumerate().for_each(|(at, lent)| self.push(*lent, more(at)));
+                Some(parts.iter().map(|lent| u64::from(lent.len)).sum())
+            }
+            Err(reason) => {
+                self.counters.dropped(reason, 1);
+                None
+            }
+        }
+    }
+
+    /// A fresh chunk.
+    fn chunk(&mut self) -> Option<Mbuf> {
+        let fresh = self.arena.pool().alloc();
+        if fresh.is_some() {
+            return fresh;
+        }
+        self.reap();
+        self.arena.pool().alloc()
+    }
+
+    /// Copies a frame of another pool, or of several segments, into a chunk and lends that.
+    fn copy(&mut self, frame: &Mbuf) -> Result<Lent, DropReason> {
+        let mut copy = self.chunk().ok_or(DropReason::NoBuffer)?;
+        for segment in frame.segments() {
+            if !copy.extend_from_slice(segment) {
+                return Err(DropReason::TooBig);
+            }
+        }
+        self.arena.lend(copy).map_err(|_| DropReason::TxError)
+    }
+
+    /// Hands a chunk over to be sent.
+    fn push(&mut self, lent: Lent, options: u32) {
+        self.custody.hand_over(lent.chunk);
+        self.sending += 1;
+        self.unsent = true;
+        let descriptor = libc::xdp_desc { addr: lent.address, len: lent.len, options };
+        let put = self.rings.as_mut().is_some_and(|rings| rings.tx.push(descriptor));
+        debug_assert!(put, "the caller has seen to it that there is room");
+    }
+
+    /// Sends one frame of whatever state, with nothing waiting before it; gives the frames and bytes that were taken.
+    pub(super) fn send(&mut self, frame: Mbuf) -> (u64, u64) {
+        let is_plain = !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize;
+        if is_plain && !self.large_is_busy() {
+            return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
+        }
+        if is_plain || self.large.as_mut().is_some_and(|large| large.takes(&frame)) {
+            self.pieces.push_back(frame);
+        } else {
+            self.settle(frame);
+        }
+        self.send_pieces()
+    }
+
+    /// Has a frame wait, cut if need be.
+    fn settle(&mut self, frame: Mbuf) {
+        if let Err(reason) = gso::settle(frame, &self.caps, self.arena.pool(), &mut self.pieces) {
+            self.counters.dropped(reason, 1);
+        }
+    }
+
+    /// Sends what waits, as far as it can go; gives the frames and bytes that were taken.
+    pub(super) fn send_pieces(&mut self) -> (u64, u64) {
+        let (mut frames, mut bytes) = (0, 0);
+        while !self.pieces.is_empty() {
+            let is_large = self.has_large_waiting();
+            let step =
+                if is_large || self.large_is_busy() { self.hand_over(is_large) } else { self.put_first() };
+            match step {
+                ControlFlow::Break(()) => break,
+                ControlFlow::Continue(None) => {}
+                ControlFlow::Continue(Some(len)) => (frames, bytes) = (frames + 1, bytes + len),
+            }
+        }
+        (frames, bytes)
+    }
+
+    /// Whether the next frame that waits is to go out whole.
+    pub(super) fn has_large_waiting(&self) -> bool {
+        self.pieces.front().is_some_and(|first| first.offload().gso.is_some())
+    }
+
+    /// Puts the first frame that waits into the ring.
+    fn put_first(&mut self) -> Step {
+        let Some(first) = self.pieces.front() else { return ControlFlow::Break(()) };
+        let slots = self.reach.slots(&self.arena, first);
+        if !self.has_room(slots) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(self.pieces.pop_front().and_then(|piece| self.put(piece)))
+    }
+
+    /// Gives the first frame that waits to the way for large ones. What the ring was given before it goes first, or else it
+    /// takes the same way, cut.
+    fn hand_over(&mut self, is_large: bool) -> Step {
+        let amid = self.large.as_ref().is_some_and(Large::is_amid);
+        if is_large && !amid && !self.is_drained() {
+            return self.cut_first(0);
+        }
+        let (Some(large), Some(first)) = (&mut self.large, self.pieces.front()) else {
+            return self.cut_first(0);
+        };
+        let len = first.total_len() as u64;
+        match large.send(first) {
+            Handed::Later => return ControlFlow::Break(()),
+            Handed::Refused(done) => return self.cut_first(done),
+            Handed::Lost(reason) => {
+                self.counters.dropped(reason, 1);
+                self.pieces.pop_front();
+                return ControlFlow::Continue(None);
+            }
+            Handed::Whole => self.pieces.pop_front(),
+        };
+        ControlFlow::Continue(Some(len))
+    }
+
+    /// Cuts the large frame that waits, and alone does. Its first pieces have gone out.
+    fn cut_first(&mut self, gone: usize) -> Step {
+        if let Some(frame) = self.pieces.pop_front() {
+            self.settle(frame);
+            self.pieces.drain(..gone.min(self.pieces.len()));
+        }
+        ControlFlow::Continue(None)
+    }
+
+    /// Has all that the ring was given sent; true when it was.
+    fn is_drained(&mut self) -> bool {
+        if let Some(rings) = &self.rings {
+            rings.tx.publish();
+        }
+        if self.unsent {
+            self.wake();
+        }
+        if self.sending > 0 {
+            self.reap();
+        }
+        !self.unsent && self.sending == 0
+    }
+
+    /// Whether what went past the ring may be on its way still.
+    fn large_is_busy(&mut self) -> bool {
+        self.large.as_mut().is_some_and(Large::is_busy)
+    }
+}
