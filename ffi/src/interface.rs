@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// Of `linux/sockios.h` and `linux/ethtool.h`.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GTXCSUM: u32 = 0x16;
+const ETHTOOL_GGSO: u32 = 0x23;
 const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
@@ -134,7 +136,19 @@ impl Probe {
     /// # Errors
     /// That of `ETHTOOL_GGRO`.
     pub(crate) fn merges(&self, name: &str) -> io::Result<bool> {
-        let mut value = Switch { command: ETHTOOL_GGRO, is_on: 0 };
+        self.is_on(name, ETHTOOL_GGRO)
+    }
+
+    /// Whether the interface `name` hands on large datagrams whole although large packets are switched off for it (GSO). The
+    /// switch leaves them out; where checksums are not left to the interface, they are cut in any case (`harmonize_features` in
+    /// net/core/dev.c).
+    pub(crate) fn hands_on_large_datagrams(&self, name: &str) -> bool {
+        let is_on = |command| self.is_on(name, command).ok();
+        is_on(ETHTOOL_GGSO) == Some(false) && is_on(ETHTOOL_GTXCSUM) == Some(true)
+    }
+
+    fn is_on(&self, name: &str, command: u32) -> io::Result<bool> {
+        let mut value = Switch { command, is_on: 0 };
         self.ethtool(name, &mut value)?;
         Ok(value.is_on != 0)
     }

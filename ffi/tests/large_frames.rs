@@ -14,7 +14,7 @@ use millrace_ffi::device::Opened;
 use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
-use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig};
+use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig, XdpMode};
 use packets::{ALL, Packet, chained, outer, payload};
 use pods::{Namespace, alone, assert_all_back, eal, unique};
 use std::collections::VecDeque;
@@ -84,11 +84,19 @@ struct Link {
 
 impl Link {
     fn new() -> Link {
+        Link::with(&[])
+    }
+
+    /// With these features of the uplink's interface switched.
+    fn with(switches: &[&str]) -> Link {
         let (node, far) = (Namespace::new("node"), Namespace::new("far"));
         node.run(&["ip", "link", "add", "nic", "type", "veth", "peer", "name", "far", "netns", &far.0]);
         for (namespace, name) in [(&node, "nic"), (&far, "far")] {
             namespace.run(&["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")]);
             namespace.run(&["ip", "link", "set", name, "mtu", "1550", "up"]);
+        }
+        if !switches.is_empty() {
+            node.run(&[&["ethtool", "-K", "nic"], switches].concat());
         }
         let config = ArenaConfig { name: unique("arena"), chunks: 8192, huge_pages: false };
         let arena = Arena::try_new(eal(), &config).unwrap();
@@ -100,8 +108,12 @@ impl Link {
 
     /// A port that takes everything at the other end.
     fn far_port(&self) -> Opened {
+        self.far_port_in(XdpMode::Native)
+    }
+
+    fn far_port_in(&self, mode: XdpMode) -> Opened {
         let counters = Arc::new(PortCounters::default());
-        let config = XdpConfig { fill: 512, ..XdpConfig::pod("far") };
+        let config = XdpConfig { mode, fill: 512, ..XdpConfig::pod("far") };
         let arena = &self.arena;
         let port = self.far.within(|| xdp::open(&config, arena, &counters).unwrap());
         thread::sleep(Duration::from_millis(100));
@@ -174,8 +186,7 @@ fn kinds() -> impl Iterator<Item = (Packet, Option<Tunnel>)> {
 
 fn arrive_as_they_would_if_cut_here(checksums: &str) {
     let _alone = alone();
-    let mut link = Link::new();
-    link.node.run(&["ethtool", "-K", "nic", "tx", checksums]);
+    let mut link = Link::with(&["tx", checksums]);
     let mut far = link.far_port();
     for (packet, tunnel) in kinds() {
         // Two pieces, an even number of them, and more than one datagram of a tunnel holds.
@@ -323,22 +334,21 @@ fn a_frame_that_the_kernel_cannot_take_yet_waits_and_others_wait_behind_it() {
 fn what_the_interface_cannot_send_is_counted() {
     let _alone = alone();
     let mut link = Link::new();
-    let plain = || Packet::Tcp6;
-    let frame = large(&link.pool, plain(), None, 20_001);
+    let frame = large(&link.pool, Packet::Tcp6, None, 20_001);
     while_refusing(libc::ENOBUFS, u32::MAX, || link.send([frame]));
     assert_eq!(link.counters.drops(DropReason::TxQueueFull), 1);
     link.node.run(&["ip", "link", "set", "nic", "down"]);
-    let frame = large(&link.pool, plain(), None, 20_001);
+    let frame = large(&link.pool, Packet::Tcp6, None, 20_001);
     link.send([frame]);
     assert_eq!(link.counters.drops(DropReason::LinkDown), 1);
     link.node.run(&["ip", "link", "set", "nic", "up"]);
     let mut far = link.far_port();
-    let wanted = wanted(&link.pool, plain(), None, 20_001);
-    let frame = large(&link.pool, plain(), None, 20_001);
+    let wanted = wanted(&link.pool, Packet::Tcp6, None, 20_001);
+    let frame = large(&link.pool, Packet::Tcp6, None, 20_001);
     link.send([frame]);
     assert_same(&receive(&mut far, wanted.len()), &wanted, "up again");
     link.node.run(&["ip", "link", "del", "nic"]);
-    let frame = large(&link.pool, plain(), None, 20_001);
+    let frame = large(&link.pool, Packet::Tcp6, None, 20_001);
     link.send([frame]);
     assert_eq!(link.counters.drops(DropReason::LinkDown), 2);
     link.close(Some(far));
@@ -360,6 +370,24 @@ fn a_single_piece_and_one_that_is_too_long_are_not_for_the_kernel() {
     frame.set_offload(Offload { checksum, gso: Some(Packet::Tcp4.gso(40_000)), outer: 0 });
     link.send([frame]);
     assert_eq!(link.counters.drops(DropReason::TooBig), 1);
+    link.close(Some(far));
+}
+
+#[test]
+fn no_large_packet_passes_an_interface_that_was_told_so() {
+    let _alone = alone();
+    let mut link = Link::with(&["tso", "off", "gso", "off"]);
+    // In generic mode a large packet would come as it is.
+    let mut far = link.far_port_in(XdpMode::Generic);
+    for (packet, tunnel) in kinds() {
+        let frame = large(&link.pool, packet, tunnel, 20_001);
+        let before = link.sent().0;
+        link.send([frame]);
+        let whole = tunnel.is_none() && packet.is_tcp();
+        assert_eq!(link.sent().0 - before, if whole { 1 } else { 15 });
+        let wanted = pieces(&link.pool, large(&link.pool, packet, tunnel, 20_001));
+        assert_same(&receive(&mut far, 15), &wanted, &format!("{packet:?} {tunnel:?}"));
+    }
     link.close(Some(far));
 }
 

@@ -58,6 +58,7 @@ pub(super) struct Large {
     socket: PacketSocket,
     /// Bytes of a piece, at most.
     longest_piece: usize,
+    datagrams: bool,
     /// For each kind, how many frames are still cut here.
     resting: [u32; KINDS],
     trains: Trains,
@@ -68,15 +69,22 @@ pub(super) struct Large {
 }
 
 impl Large {
-    /// The way for an interface of the calling thread's network namespace.
+    /// The way for an interface of the calling thread's network namespace. `datagrams`: whether it is to be given large datagrams,
+    /// which those of a tunnel are.
     ///
     /// # Errors
     /// Those of [`PacketSocket::open`].
-    pub(super) fn open(interface: &str, ifindex: u32, longest_piece: usize) -> io::Result<Large> {
+    pub(super) fn open(
+        interface: &str,
+        ifindex: u32,
+        longest_piece: usize,
+        datagrams: bool,
+    ) -> io::Result<Large> {
         Ok(Large {
             interface: interface.to_owned(),
             socket: PacketSocket::open(ifindex)?,
             longest_piece,
+            datagrams,
             resting: [0; KINDS],
             trains: Trains::default(),
             progress: Progress::default(),
@@ -88,7 +96,11 @@ impl Large {
     pub(super) fn takes(&mut self, frame: &Mbuf) -> bool {
         let offload = frame.offload();
         let Some(gso) = offload.gso else { return false };
-        let resting = &mut self.resting[Kind::of(gso, &offload) as usize];
+        let kind = Kind::of(gso, &offload);
+        if !self.datagrams && !matches!(kind, Kind::TcpV4 | Kind::TcpV6) {
+            return false;
+        }
+        let resting = &mut self.resting[kind as usize];
         if *resting > 0 {
             *resting -= 1;
             return false;

@@ -61,11 +61,8 @@ pub fn open_steered(
             .map_err(|error| error.at(&config.interface, queue))?;
         reach = reach.min(own);
         let fd = socket.raw();
-        let large = if config.take == Take::ByMaps && !socket.is_zero_copy() {
-            way_for_large(config, ifindex, queue, own)
-        } else {
-            None
-        };
+        let shared = config.take == Take::ByMaps && !socket.is_zero_copy();
+        let large = if shared { way_for_large(config, &probe, ifindex, queue, own) } else { None };
         let socket = Arc::new(SharedSocket::new(socket));
         let parts = Parts {
             queue,
@@ -109,9 +106,10 @@ pub fn open_steered(
 
 /// The way for large frames of an uplink whose packets the kernel copies. Where a driver sends from packet memory itself, pieces
 /// cost little; and what is in a pod need not know of packets that are larger than its MTU.
-fn way_for_large(config: &XdpConfig, ifindex: u32, queue: u32, reach: Reach) -> Option<Large> {
+fn way_for_large(config: &XdpConfig, probe: &Probe, ifindex: u32, queue: u32, reach: Reach) -> Option<Large> {
     let interface = &config.interface;
-    Large::open(interface, ifindex, reach.longest_sent())
+    let datagrams = !probe.hands_on_large_datagrams(interface);
+    Large::open(interface, ifindex, reach.longest_sent(), datagrams)
         .inspect_err(
             |error| tracing::info!(interface, queue, %error, "large frames are cut before they are sent"),
         )
