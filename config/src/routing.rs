@@ -78,7 +78,7 @@ pub enum OuterChecksum {
     Auto,
     /// Always.
     On,
-    /// Never.
+    /// Never, but for what the kernel cuts: pieces of large frames.
     Off,
 }
 

@@ -240,6 +240,35 @@ fn large_and_small_frames_keep_their_order() {
     link.close(Some(far));
 }
 
+#[test]
+fn what_follows_waits_behind_large_frames_in_a_slow_queue() {
+    let _alone = alone();
+    let mut link = Link::new();
+    let mut far = link.far_port();
+    link.node.run(&[
+        "tc", "qdisc", "add", "dev", "nic", "root", "tbf", "rate", "200mbit", "burst", "70k", "latency", "1s",
+    ]);
+    for (packet, tunnel) in
+        [(Packet::Tcp4, None), (Packet::Tcp6, Some(TUNNELS[1])), (Packet::Udp4, Some(TUNNELS[3]))]
+    {
+        let (mut frames, mut all) = (Vec::new(), Vec::new());
+        for length in [60_000, 20_001, 40_000] {
+            all.extend(wanted(&link.pool, packet, tunnel, length));
+            frames.push(large(&link.pool, packet, tunnel, length));
+            all.push(small(&link.pool, length % 1000).to_vec());
+            frames.push(small(&link.pool, length % 1000));
+        }
+        link.send(frames);
+        assert_same(&receive(&mut far, all.len()), &all, &format!("{packet:?} {tunnel:?}"));
+        // And when it is empty, by the ring again.
+        thread::sleep(Duration::from_millis(20));
+        link.send([small(&link.pool, 7)]);
+        assert_same(&receive(&mut far, 1), &[small(&link.pool, 7).to_vec()], "the ring");
+    }
+    assert_eq!(link.dropped(), 0);
+    link.close(Some(far));
+}
+
 /// Does `work` while the kernel refuses, with `error`, what is written in fewer than `parts` pieces of memory.
 fn while_refusing<T: Send>(error: libc::c_int, parts: u32, work: impl FnOnce() -> T + Send) -> T {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! AF_XDP carries no offload state. Checksums that the other end of a veth has left out are known by their values
-//! ([`open_checksum`](crate::open_checksum)). What is sent with unfinished checksums or as one large frame is settled in software.
+//! ([`open_checksum`](crate::open_checksum)). What is sent with unfinished checksums is settled in software, and so are large
+//! frames, but for those of an uplink in copy mode: they go past the ring (`large`).
 
 mod arena;
 mod below;

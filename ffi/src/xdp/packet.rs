@@ -6,8 +6,9 @@ use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 
-/// Bytes that the kernel keeps for the socket until they are sent: those of some tens of large frames, with its own books.
-const SEND_BUFFER: libc::c_int = 8 << 20;
+/// Bytes that the kernel keeps for the socket until they are sent. It takes twice that with its own books: some twenty large
+/// frames, as many bytes as the ring of an uplink holds.
+const SEND_BUFFER: libc::c_int = 1 << 20;
 
 /// `SIOCOUTQ` of `linux/sockios.h`.
 const SIOCOUTQ: libc::Ioctl = libc::TIOCOUTQ;
