@@ -2,6 +2,7 @@
 //!
 //! Why not DPDK's own library for it: `docs/decisions/0003-own-segmentation.md`.
 
+pub(crate) mod convoy;
 pub(crate) mod outer;
 pub(crate) mod train;
 

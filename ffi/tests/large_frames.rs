@@ -470,3 +470,144 @@ fn the_kernels_tunnel_over_ipv4_takes_what_was_cut_by_the_kernel() {
 fn the_kernels_tunnel_over_ipv6_takes_what_was_cut_by_the_kernel() {
     through_the_kernels_tunnel(true);
 }
+
+/// A finished frame around `length` bytes, from the client's port; the `index`th of its flow.
+fn datagram(pool: &Mempool, packet: Packet, tunnel: Option<Tunnel>, length: usize, index: u16) -> Mbuf {
+    let plain = packet.bytes(&payload(length));
+    let headers = tunnel.map_or_else(Vec::new, |tunnel| outer(tunnel.v6, tunnel.checksum, plain.len()));
+    let before = headers.len() as u16;
+    let mut bytes = [headers, plain].concat();
+    number(&mut bytes, index);
+    let mut frame = chained(pool, &bytes, 300, 700);
+    let checksum = Checksum::Partial { start: packet.start() + before, offset: packet.offset() };
+    frame.set_offload(Offload { checksum, gso: None, outer: before });
+    assert!(frame.complete_checksum());
+    frame
+}
+
+/// Sets the identification of an IPv4 packet.
+fn number(frame: &mut [u8], id: u16) {
+    if frame[12] == 0x08 {
+        frame[18..20].copy_from_slice(&id.to_be_bytes());
+        frame[24..26].fill(0);
+        let words = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let sum: u32 = words.sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Bytes that have passed the interface's queueing discipline, which AF_XDP goes around.
+fn past_the_ring(link: &Link) -> usize {
+    let shown = link.node.run(&["tc", "-s", "qdisc", "show", "dev", "nic"]);
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "bytes").unwrap();
+    words[at - 1].parse().unwrap()
+}
+
+#[test]
+fn datagrams_of_one_flow_that_follow_each_other_go_together_and_arrive_as_they_were() {
+    let _alone = alone();
+    for checksums in ["on", "off"] {
+        let mut link = Link::with(&["tx", checksums]);
+        let mut far = link.far_port();
+        link.node.run(&["tc", "qdisc", "add", "dev", "nic", "root", "pfifo", "limit", "1000"]);
+        let mut past = 0;
+        let plain = [Packet::Udp4, Packet::Udp6].map(|packet| (packet, None));
+        for (packet, tunnel) in kinds().filter(|(_, tunnel)| tunnel.is_some()).chain(plain) {
+            for (count, length, last) in [(8, 1, 1), (20, 200, 200), (40, 1390, 7), (9, 100, 99)] {
+                let lengths = (0..count).map(|at| if at + 1 == count { last } else { length });
+                let made = |checksum: Option<bool>| -> Vec<Mbuf> {
+                    let tunnel = tunnel.map(|tunnel: Tunnel| Tunnel {
+                        checksum: checksum.unwrap_or(tunnel.checksum),
+                        ..tunnel
+                    });
+                    let each = lengths.clone().enumerate();
+                    each.map(|(at, length)| datagram(&link.pool, packet, tunnel, length, at as u16)).collect()
+                };
+                let wanted: Vec<Vec<u8>> = made(Some(true)).iter().map(Mbuf::to_vec).collect();
+                let (frames, before) = (made(None), link.sent());
+                let bytes: usize = frames.iter().map(Frame::total_len).sum();
+                link.send(frames);
+                let what = format!("{packet:?} {tunnel:?} {count} of {length}");
+                assert_same(&receive(&mut far, count), &wanted, &what);
+                assert_eq!(link.sent(), (before.0 + count as u64, before.1 + bytes as u64), "{what}");
+                let now = past_the_ring(&link);
+                assert!(now > past, "{what}");
+                past = now;
+            }
+        }
+        assert_eq!(link.dropped(), 0);
+        link.close(Some(far));
+    }
+}
+
+#[test]
+fn what_does_not_belong_together_goes_by_the_ring_unchanged() {
+    let _alone = alone();
+    let mut link = Link::new();
+    let mut far = link.far_port();
+    link.node.run(&["tc", "qdisc", "add", "dev", "nic", "root", "pfifo", "limit", "1000"]);
+    let row = |link: &Link, packet, tunnel, count: u16, change: &dyn Fn(u16, &mut Vec<u8>)| -> Vec<Mbuf> {
+        let each = |at| {
+            let mut bytes = datagram(&link.pool, packet, tunnel, 120, 7 * at).to_vec();
+            change(at, &mut bytes);
+            link.pool.alloc_with(&bytes).unwrap()
+        };
+        (0..count).map(each).collect()
+    };
+    let udp = Packet::Udp4;
+    let cases: [(&str, Vec<Mbuf>); 9] = [
+        ("few", row(&link, udp, None, 7, &|_, _| ())),
+        ("ports", row(&link, udp, None, 20, &|at, bytes| bytes[35] = at as u8 / 4)),
+        ("damaged", row(&link, udp, None, 20, &|_, bytes| bytes[60] ^= 1)),
+        ("no checksum", row(&link, udp, None, 20, &|_, bytes| bytes[40..42].fill(0))),
+        ("hops", row(&link, udp, None, 20, &|at, bytes| bytes[22] = 60 + at as u8 / 5)),
+        ("may be cut", row(&link, udp, None, 20, &|_, bytes| bytes[20] = 0)),
+        ("padded", row(&link, udp, None, 20, &|_, bytes| bytes.push(0))),
+        ("growing", row(&link, udp, None, 20, &|at, bytes| bytes[39] = 128 - at as u8 % 2)),
+        ("TCP", row(&link, Packet::Tcp4, None, 20, &|_, _| ())),
+    ];
+    for (what, frames) in cases {
+        let wanted: Vec<Vec<u8>> = frames.iter().map(Mbuf::to_vec).collect();
+        link.send(frames);
+        assert_same(&receive(&mut far, wanted.len()), &wanted, what);
+        assert_eq!(past_the_ring(&link), 0, "{what}");
+    }
+    link.close(Some(far));
+}
+
+#[test]
+fn rows_of_flows_and_large_frames_among_each_other_keep_their_order() {
+    let _alone = alone();
+    let mut link = Link::new();
+    let mut far = link.far_port();
+    for round in 0..60_usize {
+        let (mut frames, mut all): (Vec<Mbuf>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        let mut number = 0;
+        while frames.len() < 50 {
+            number = (number * 5 + round + 3) % 10_007;
+            let (packet, tunnel) = kinds().nth(number % 20).unwrap();
+            let count = [1, 3, 8, 9, 20][number % 5].min(60 - frames.len());
+            if number % 7 == 0 {
+                all.extend(wanted(&link.pool, packet, tunnel, 9_000));
+                frames.push(large(&link.pool, packet, tunnel, 9_000));
+                continue;
+            }
+            let tunnel = tunnel.map(|tunnel| Tunnel { checksum: true, ..tunnel });
+            for at in 0..count {
+                let frame = datagram(&link.pool, packet, tunnel, 40 + number % 900, at as u16);
+                all.push(frame.to_vec());
+                frames.push(frame);
+            }
+        }
+        link.send(frames);
+        let mut arrived = receive(&mut far, all.len());
+        // Nobody needs these numbers.
+        arrived.iter_mut().chain(&mut all).for_each(|frame| self::number(frame, 0));
+        assert_same(&arrived, &all, &format!("round {round}"));
+    }
+    assert_eq!(link.dropped(), 0);
+    link.close(Some(far));
+}

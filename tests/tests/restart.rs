@@ -218,3 +218,41 @@ fn udp_flows_and_clients_stay_with_their_endpoints() {
     }
     stage.strike();
 }
+
+#[test]
+fn connections_that_are_made_and_ended_at_the_moment_of_a_kill_do_no_harm() {
+    let mut stage = Stage::set();
+    let [web, ..] = Stage::services();
+    let mut open = conversations(&stage);
+    let stop = Arc::new(AtomicBool::new(false));
+    // Connections that live for a moment, always some of them half made or half forgotten.
+    let crowd: Vec<JoinHandle<u32>> = Family::BOTH
+        .iter()
+        .flat_map(|family| [address(&web, *family); 3])
+        .map(|to| {
+            let (stop, netns) = (Arc::clone(&stop), stage.client.pod.netns().borrowed());
+            std::thread::spawn(move || {
+                let mut made = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let connect = move || TcpStream::connect_timeout(&to, Duration::from_millis(100));
+                    made += u32::from(netns.within(connect).is_ok());
+                }
+                made
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        std::thread::sleep(Duration::from_millis(150 + 37 * round));
+        stage.restart(true);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let made: u32 = crowd.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(made > 100, "{made} connections were made");
+    for (way, talk) in &mut open {
+        talk.say("after").unwrap_or_else(|error| panic!("{way}: {error}"));
+    }
+    let count = usize::try_from(stage.fabric.node(0).daemon().status().flows).unwrap();
+    assert!((open.len()..open.len() + made as usize + 100).contains(&count), "{count} flows, {made} made");
+    drop(open);
+    stage.strike();
+}

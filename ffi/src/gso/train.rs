@@ -21,13 +21,13 @@ use millrace_fastpath::port::{Checksum, Frame, Gso, GsoKind, Offload};
 use std::io::IoSlice;
 
 /// Bytes of the UDP header. A piece begins with VXLAN's.
-const UDP: usize = 8;
+pub(super) const UDP: usize = 8;
 
 /// Bytes of UDP's payload that an IPv4 packet holds; IPv6 holds more.
-const MOST_BYTES: usize = 65_507;
+pub(super) const MOST_BYTES: usize = 65_507;
 
 /// Pieces that every kernel has a UDP socket's datagram cut into (`UDP_MAX_SEGMENTS`, 64 before Linux 6.9 and 128 since).
-const MOST_PIECES: usize = 64;
+pub(super) const MOST_PIECES: usize = 64;
 
 /// Pieces of memory that one system call takes (`UIO_MAXIOV`).
 pub(crate) const MOST_PARTS: usize = 1024;

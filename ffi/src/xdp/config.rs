@@ -1,5 +1,7 @@
 //! What an AF_XDP port is to be like.
 
+use millrace_fastpath::tables::VXLAN_PORT;
+
 /// Where the XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum XdpMode {
@@ -50,6 +52,8 @@ pub struct XdpConfig {
     /// Chunks that each queue keeps ready in the kernel for packets to come: a power of two. They are gone from the arena
     /// while the port is open: 32 or 64 for each of many pods, more for an uplink.
     pub fill: u32,
+    /// The UDP port of the packets of tunnels that go out by it; 0 for none.
+    pub tunnel_port: u16,
     /// Slots of the transmit ring of each queue: a power of two.
     pub tx: u32,
 }
@@ -64,17 +68,19 @@ impl XdpConfig {
             copy: CopyMode::Copy,
             take: Take::Everything,
             fill: 64,
+            tunnel_port: 0,
             tx: 128,
         }
     }
 
-    /// A NIC: taken by maps, zero-copy where the driver has it, 1,024 chunks ready on each queue.
+    /// A NIC: taken by maps, zero-copy where the driver has it, 1,024 chunks ready on each queue, tunnels at VXLAN's port.
     pub fn uplink(interface: impl Into<String>, queues: u32) -> XdpConfig {
         XdpConfig {
             queues,
             copy: CopyMode::Auto,
             take: Take::ByMaps,
             fill: 1024,
+            tunnel_port: VXLAN_PORT,
             tx: 1024,
             ..XdpConfig::pod(interface)
         }

@@ -1,10 +1,11 @@
-//! Large frames, past AF_XDP: whole, through a packet socket, and cut by the kernel or the NIC.
+//! Large frames, past AF_XDP: whole, through a packet socket, and cut by the kernel or the NIC. Datagrams of one flow that
+//! follow each other are such a frame, too.
 //!
 //! Why: `docs/decisions/0017-large-frames-past-af-xdp.md`.
 
 use super::packet::PacketSocket;
 use crate::gso::train::{Parts, Progress, Trains};
-use crate::gso::{self, outer};
+use crate::gso::{self, convoy, outer};
 use crate::mbuf::Mbuf;
 use crate::virtio_header;
 use millrace_fastpath::port::{DropReason, Frame, Gso, GsoKind, Offload};
@@ -12,6 +13,9 @@ use std::io::{self, IoSlice};
 
 /// Large frames of a kind that are cut here after the kernel has refused one, before it is asked again.
 const REST: u32 = 1 << 16;
+
+/// Datagrams that are handed over together, at least: fewer cost less through the ring.
+const LEAST_TOGETHER: usize = 8;
 
 /// What the kernel may refuse, each by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,9 +25,10 @@ enum Kind {
     Udp,
     TunnelV4,
     TunnelV6,
+    Datagrams,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Kind {
     fn of(gso: Gso, offload: &Offload) -> Kind {
@@ -59,6 +64,8 @@ pub(super) struct Large {
     /// Bytes of a piece, at most.
     longest_piece: usize,
     datagrams: bool,
+    /// The UDP port of tunnels' packets.
+    tunnel_port: u16,
     /// For each kind, how many frames are still cut here.
     resting: [u32; KINDS],
     trains: Trains,
@@ -70,7 +77,7 @@ pub(super) struct Large {
 
 impl Large {
     /// The way for an interface of the calling thread's network namespace. `datagrams`: whether it is to be given large datagrams,
-    /// which those of a tunnel are.
+    /// which those of a tunnel are. `tunnel_port`: the UDP port of tunnels' packets, which get a checksum by this way; 0 for none.
     ///
     /// # Errors
     /// Those of [`PacketSocket::open`].
@@ -79,12 +86,14 @@ impl Large {
         ifindex: u32,
         longest_piece: usize,
         datagrams: bool,
+        tunnel_port: u16,
     ) -> io::Result<Large> {
         Ok(Large {
             interface: interface.to_owned(),
             socket: PacketSocket::open(ifindex)?,
             longest_piece,
             datagrams,
+            tunnel_port,
             resting: [0; KINDS],
             trains: Trains::default(),
             progress: Progress::default(),
@@ -108,9 +117,44 @@ impl Large {
         gso::can_be_cut(frame, self.longest_piece) && (offload.outer != 0 || frame.headers_bear_out())
     }
 
+    /// How many of these frames, from the first on, are to go together, or else (`Err`) none with those behind them.
+    pub(super) fn takes_together<'a>(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = &'a Mbuf> + Clone,
+    ) -> Result<usize, usize> {
+        let resting = &mut self.resting[Kind::Datagrams as usize];
+        if !self.datagrams || *resting > 0 {
+            *resting = resting.saturating_sub(frames.len() as u32);
+            return Err(frames.len());
+        }
+        let count = convoy::count(frames, LEAST_TOGETHER, self.tunnel_port);
+        if count < LEAST_TOGETHER { Err(count) } else { Ok(count) }
+    }
+
+    /// Sends frames that are to go together.
+    pub(super) fn send_together<'a>(&mut self, frames: impl Iterator<Item = &'a Mbuf> + Clone) -> Handed {
+        let Some((head, offload)) = convoy::head(frames.clone()) else { return Handed::Refused(0) };
+        let header = virtio_header::encode(offload, &head);
+        let mut parts = Parts::new();
+        parts.extend([IoSlice::new(&header), IoSlice::new(&head)]);
+        if !convoy::lay_out(frames, head.len(), &mut parts) {
+            return Handed::Refused(0);
+        }
+        self.was_used = true;
+        match self.socket.send(&parts) {
+            Ok(()) => Handed::Whole,
+            Err(error) => self.failed(&error, Kind::Datagrams),
+        }
+    }
+
     /// Whether something may not have left that was handed over: what is sent otherwise could overtake it.
     pub(super) fn is_busy(&mut self) -> bool {
         self.was_used = self.was_used && self.socket.is_sending();
+        self.was_used
+    }
+
+    /// The same as it was when it was last looked at.
+    pub(super) fn was_busy(&self) -> bool {
         self.was_used
     }
 

@@ -109,7 +109,7 @@ pub fn open_steered(
 fn way_for_large(config: &XdpConfig, probe: &Probe, ifindex: u32, queue: u32, reach: Reach) -> Option<Large> {
     let interface = &config.interface;
     let datagrams = !probe.hands_on_large_datagrams(interface);
-    Large::open(interface, ifindex, reach.longest_sent(), datagrams)
+    Large::open(interface, ifindex, reach.longest_sent(), datagrams, config.tunnel_port)
         .inspect_err(
             |error| tracing::info!(interface, queue, %error, "large frames are cut before they are sent"),
         )

@@ -62,6 +62,8 @@ pub(super) struct XdpQueue {
     unsent: bool,
     /// What could not go out yet: pieces of a large frame, or one frame that waits for `large`.
     pieces: VecDeque<Mbuf>,
+    /// So many of them, from the first on, are known to go each by itself.
+    alone: usize,
     large: Option<Large>,
     open_checksums: bool,
     reach: Reach,
@@ -88,6 +90,7 @@ impl XdpQueue {
             sending: 0,
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
+            alone: 0,
             large: parts.large,
             open_checksums: parts.open_checksums,
             reach: parts.reach,
@@ -234,8 +237,11 @@ impl PortQueue<Mbuf> for XdpQueue {
         let (mut sent, mut bytes) = self.send_pieces();
         let mut waiting = std::mem::take(frames).into_iter();
         while self.pieces.is_empty() && waiting.len() > 0 && self.has_room(1) {
-            let Some(frame) = waiting.next() else { break };
-            let (more_frames, more_bytes) = self.send(frame);
+            self.gather(&mut waiting);
+            let (more_frames, more_bytes) = match self.pieces.is_empty() {
+                true => waiting.next().map_or((0, 0), |frame| self.send(frame)),
+                false => self.send_pieces(),
+            };
             (sent, bytes) = (sent + more_frames, bytes + more_bytes);
         }
         frames.extend(waiting);
@@ -270,7 +276,8 @@ impl PortQueue<Mbuf> for XdpQueue {
     fn arm(&mut self) -> bool {
         // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
         // The socket for large frames tells nobody when it has room again.
-        !self.has_large_waiting() && self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
+        let waits = !self.pieces.is_empty() && self.large.as_ref().is_some_and(Large::was_busy);
+        !waits && self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
     }
 
     fn wake_fds(&self) -> Vec<i32> {

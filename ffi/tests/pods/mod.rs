@@ -60,8 +60,8 @@ impl Namespace {
     }
 
     /// Runs a command inside.
-    pub fn run(&self, command: &[&str]) {
-        run(&[&["ip", "netns", "exec", &self.0], command].concat());
+    pub fn run(&self, command: &[&str]) -> String {
+        run(&[&["ip", "netns", "exec", &self.0], command].concat())
     }
 
     /// Runs `work` on a thread inside and waits for it.
@@ -83,9 +83,10 @@ impl Drop for Namespace {
     }
 }
 
-fn run(command: &[&str]) {
+fn run(command: &[&str]) -> String {
     let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A veth pair: `host` in `node`, `eth0` with `address` in `pod`, its transmit offloads off.

@@ -92,7 +92,12 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(memory.clone(), domain, lead(config))),
+            driver: Box::new(Drivers::new(
+                memory.clone(),
+                domain,
+                lead(config),
+                config.routing.vxlan.port.get(),
+            )),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),

@@ -26,11 +26,13 @@ pub(crate) struct Drivers {
     domain: Arc<Domain>,
     /// What the host's own leg has.
     lead: LeadConfig,
+    /// The UDP port of tunnels.
+    tunnel_port: u16,
 }
 
 impl Drivers {
-    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig) -> Self {
-        Drivers { memory, domain, lead }
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig, tunnel_port: u16) -> Self {
+        Drivers { memory, domain, lead, tunnel_port }
     }
 }
 
@@ -44,9 +46,11 @@ impl Driver<Mbuf> for Drivers {
                 let (arena, queues) = (self.memory.arena.pool(), queues.into());
                 let kind = match request.take {
                     Take::Everything => XdpConfig { fill: fill(arena, queues), ..XdpConfig::pod(interface) },
-                    Take::Claimed => {
-                        XdpConfig { fill: uplink_fill(arena, queues), ..XdpConfig::uplink(interface, queues) }
-                    }
+                    Take::Claimed => XdpConfig {
+                        fill: uplink_fill(arena, queues),
+                        tunnel_port: self.tunnel_port,
+                        ..XdpConfig::uplink(interface, queues)
+                    },
                 };
                 let config = XdpConfig { queues, mode: xdp_mode(*mode), ..kind };
                 xdp::open(&config, &self.memory.arena, &request.counters)?

@@ -6,15 +6,16 @@ use crate::mbuf::Mbuf;
 use crate::xdp::arena::{LONGEST_SENT, Lent};
 use crate::xdp::large::{Handed, Large};
 use crate::xdp::socket::wake_transmitter;
-use millrace_fastpath::port::{DropReason, Frame};
+use arrayvec::IntoIter;
+use millrace_fastpath::port::{BURST, DropReason, Frame};
 use std::ops::ControlFlow;
 
 /// System calls that one wake-up makes at most, on kernels that send only 32 frames a call.
 const CALLS_PER_WAKE: usize = 4;
 
-/// What became of the first frame that waited: it waits on, or gives the bytes that were taken; `None` if it is not there any
-/// more as it was.
-type Step = ControlFlow<(), Option<u64>>;
+/// What became of the first frames that waited: they wait on, or so many frames and bytes were taken. None may have been: then they
+/// are not there any more as they were, or go another way.
+type Step = ControlFlow<(), (u64, u64)>;
 
 impl XdpQueue {
     /// Has the kernel send what it was handed, if it waits to be told. Keeps `unsent` when it could not take all.
@@ -131,6 +132,14 @@ impl XdpQueue {
         self.send_pieces()
     }
 
+    /// Has the frames wait that are next and no large ones, where they may have company.
+    pub(super) fn gather(&mut self, frames: &mut IntoIter<Mbuf, BURST>) {
+        let is_large = |frame: &Mbuf| frame.is_unfinished() && frame.offload().gso.is_some();
+        while self.large.is_some() && frames.as_slice().first().is_some_and(|first| !is_large(first)) {
+            frames.next().into_iter().for_each(|frame| self.settle(frame));
+        }
+    }
+
     /// Has a frame wait, cut if need be.
     fn settle(&mut self, frame: Mbuf) {
         if let Err(reason) = gso::settle(frame, &self.caps, self.arena.pool(), &mut self.pieces) {
@@ -142,20 +151,63 @@ impl XdpQueue {
     pub(super) fn send_pieces(&mut self) -> (u64, u64) {
         let (mut frames, mut bytes) = (0, 0);
         while !self.pieces.is_empty() {
-            let is_large = self.has_large_waiting();
-            let step =
-                if is_large || self.large_is_busy() { self.hand_over(is_large) } else { self.put_first() };
+            let (waiting, is_large) = (self.pieces.len(), self.has_large_waiting());
+            let together = if is_large { None } else { self.together() };
+            let step = match together {
+                Some(count) => self.hand_over_together(count),
+                None if is_large || self.large_is_busy() => self.hand_over(is_large),
+                None => self.put_first(),
+            };
+            if !is_large {
+                self.alone = self.alone.saturating_sub(waiting - self.pieces.len());
+            }
             match step {
                 ControlFlow::Break(()) => break,
-                ControlFlow::Continue(None) => {}
-                ControlFlow::Continue(Some(len)) => (frames, bytes) = (frames + 1, bytes + len),
+                ControlFlow::Continue((more_frames, more_bytes)) => {
+                    (frames, bytes) = (frames + more_frames, bytes + more_bytes);
+                }
             }
         }
         (frames, bytes)
     }
 
+    /// How many of the frames that wait, from the first on, are to go together.
+    fn together(&mut self) -> Option<usize> {
+        let large = self.large.as_mut().filter(|_| self.alone == 0)?;
+        match large.takes_together(self.pieces.iter()) {
+            Ok(count) => Some(count),
+            Err(alone) => {
+                self.alone = alone;
+                None
+            }
+        }
+    }
+
+    /// Gives the first frames that wait to the way for large ones, or else they go each by itself.
+    fn hand_over_together(&mut self, count: usize) -> Step {
+        let handed = match self.is_drained() {
+            true => self.large.as_mut().map(|large| large.send_together(self.pieces.iter().take(count))),
+            false => None,
+        };
+        match handed {
+            Some(Handed::Later) => return ControlFlow::Break(()),
+            Some(Handed::Whole) => {}
+            Some(Handed::Lost(reason)) => {
+                self.counters.dropped(reason, count as u64);
+                self.pieces.drain(..count);
+                return ControlFlow::Continue((0, 0));
+            }
+            Some(Handed::Refused(_)) | None => {
+                self.alone = count;
+                return ControlFlow::Continue((0, 0));
+            }
+        }
+        let bytes = self.pieces.drain(..count).map(|frame| frame.total_len() as u64).sum();
+        ControlFlow::Continue((count as u64, bytes))
+    }
+
     /// Whether the next frame that waits is to go out whole.
-    pub(super) fn has_large_waiting(&self) -> bool {
+    fn has_large_waiting(&self) -> bool {
         self.pieces.front().is_some_and(|first| first.offload().gso.is_some())
     }
 
@@ -166,7 +218,8 @@ impl XdpQueue {
         if !self.has_room(slots) {
             return ControlFlow::Break(());
         }
-        ControlFlow::Continue(self.pieces.pop_front().and_then(|piece| self.put(piece)))
+        let put = self.pieces.pop_front().and_then(|piece| self.put(piece));
+        ControlFlow::Continue(put.map_or((0, 0), |bytes| (1, bytes)))
     }
 
     /// Gives the first frame that waits to the way for large ones. What the ring was given before it goes first, or else it
@@ -186,11 +239,11 @@ impl XdpQueue {
             Handed::Lost(reason) => {
                 self.counters.dropped(reason, 1);
                 self.pieces.pop_front();
-                return ControlFlow::Continue(None);
+                return ControlFlow::Continue((0, 0));
             }
             Handed::Whole => self.pieces.pop_front(),
         };
-        ControlFlow::Continue(Some(len))
+        ControlFlow::Continue((1, len))
     }
 
     /// Cuts the large frame that waits, and alone does. Its first pieces have gone out.
@@ -199,7 +252,7 @@ impl XdpQueue {
             self.settle(frame);
             self.pieces.drain(..gone.min(self.pieces.len()));
         }
-        ControlFlow::Continue(None)
+        ControlFlow::Continue((0, 0))
     }
 
     /// Has all that the ring was given sent; true when it was.
