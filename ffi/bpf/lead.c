@@ -14,6 +14,9 @@
 
 #define MAX_FRONTENDS 131072
 
+// linux/socket.h has it for the kernel only.
+#define AF_PACKET 17
+
 // The loopback interface of every network namespace has this number (LOOPBACK_IFINDEX, include/net/net_namespace.h).
 #define LOOPBACK 1
 
@@ -112,9 +115,13 @@ static __always_inline int is_led6(struct __sk_buff *skb)
 SEC("classifier")
 int millrace_lead(struct __sk_buff *skb)
 {
+	struct bpf_sock *sender = skb->sk;
 	__u8 router[ETH_ALEN];
 	int led = 0;
 
+	// What a packet socket sends knows its way: the data path sends large frames of an uplink by one.
+	if (sender && sender->family == AF_PACKET)
+		return NEXT;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		led = is_led4(skb);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
