@@ -14,6 +14,9 @@ use std::{io, ptr};
 /// Bytes of a hugepage, as this maps them: the size of x86-64's and arm64's second level.
 const HUGEPAGE: usize = 2 << 20;
 
+/// How often a file is opened that others remove.
+const ATTEMPTS: usize = 4;
+
 /// Why there is no memory for a table.
 #[derive(Debug, thiserror::Error)]
 #[error("no memory for a table of {bytes} bytes: {source}")]
@@ -76,16 +79,17 @@ impl FlowMemory {
 
 /// Memory for `lines` lines that outlives the process: the contents of `file`, which is made if need be. What another process
 /// of this machine has left there since it started is there again; all zeroes where there was nothing, or a file of another
-/// length. On hugetlbfs its pages are there when this returns; on tmpfs, when they are touched. One process at a time has it.
+/// length. With `reserve` all its memory is there when this returns, as always on hugetlbfs; without, on tmpfs, when it is touched:
+/// who lets other files take its place gets a signal then (`SIGBUS`). One process at a time has it.
 ///
 /// # Errors
-/// [`FlowMemoryError`]: the file cannot be had (it is in use, or no plain file), lies on a file system whose files are not
+/// [`FlowMemoryError`]: the file cannot be had (it is in use, no plain file, or somebody else's), lies on a file system whose files are not
 /// memory, or there is not enough of that. Then there is no file.
-pub fn kept(file: &Path, lines: usize) -> Result<Region<Line>, FlowMemoryError> {
+pub fn kept(file: &Path, lines: usize, reserve: bool) -> Result<Region<Line>, FlowMemoryError> {
     let bytes = (lines * size_of::<Line>()).max(1).next_multiple_of(HUGEPAGE);
     let failed = |source| FlowMemoryError { bytes, source };
     let opened = open_alone(file).map_err(failed)?;
-    match map_kept(&opened, bytes) {
+    match map_kept(&opened, bytes, reserve) {
         Ok(mapping) => Ok(KeptMapping { mapping, _file: opened }.into_region(lines)),
         Err(source) => {
             let _ = fs::remove_file(file);
@@ -98,20 +102,33 @@ pub fn kept(file: &Path, lines: usize) -> Result<Region<Line>, FlowMemoryError> 
 fn open_alone(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(file)?;
-    if !opened.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
-    }
-    match opened.try_lock() {
-        Ok(()) => Ok(opened),
-        Err(TryLockError::WouldBlock) => {
-            Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it"))
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    // Somebody may remove it between opening and locking: then there is another one, or none.
+    for _ in 0..ATTEMPTS {
+        let opened = options.open(file)?;
+        match opened.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        Err(TryLockError::Error(error)) => Err(error),
+        let found = opened.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+        }
+        // SAFETY: asks for a number.
+        if found.uid() != unsafe { libc::geteuid() } || found.mode() & 0o077 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to it"));
+        }
+        if found.nlink() == 1 && fs::symlink_metadata(file).is_ok_and(|now| now.ino() == found.ino()) {
+            return Ok(opened);
+        }
     }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is removed again and again, or has another name"))
 }
 
-fn map_kept(file: &File, bytes: usize) -> io::Result<Mapping> {
+fn map_kept(file: &File, bytes: usize, reserve: bool) -> io::Result<Mapping> {
     let system = file_system(file)?;
     let populate = match system.f_type {
         libc::HUGETLBFS_MAGIC => true,
@@ -123,10 +140,17 @@ fn map_kept(file: &File, bytes: usize) -> io::Result<Mapping> {
         file.set_len(0)?;
         file.set_len(bytes as u64)?;
     }
-    // Who touches a page for which there is no room gets a signal, so there must be room for all.
+    // Who touches a page for which there is no room gets a signal.
+    if reserve && !populate {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     let (room, has) =
         (system.f_bavail.saturating_mul(system.f_bsize as u64), 512 * file.metadata()?.blocks());
-    if !populate && room < (bytes as u64).saturating_sub(has) {
+    let is_limited = system.f_blocks > 0;
+    if !populate && is_limited && room < (bytes as u64).saturating_sub(has) {
         return Err(io::Error::from(io::ErrorKind::StorageFull));
     }
     let mapping = Mapping::of_file(file, bytes)?;
@@ -239,6 +263,7 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Ticks, Timeouts};
     use millrace_fastpath::sync::Domain;
@@ -278,24 +303,29 @@ mod tests {
         let lines = FlowTable::lines(2048);
         for place in places() {
             let file = place.path().join("flows");
-            let first = flows(kept(&file, lines).unwrap(), 2048, 1);
+            let first = flows(kept(&file, lines, true).unwrap(), 2048, 1);
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-            let error = kept(&file, lines).err().unwrap();
+            let error = kept(&file, lines, true).err().unwrap();
             assert!(error.to_string().contains("another process has it"), "{error}");
             drop(first);
             // The secret is that of the first.
-            assert_eq!(flows(kept(&file, lines).unwrap(), 2048, 2).secret(), &[1; 4]);
+            assert_eq!(flows(kept(&file, lines, true).unwrap(), 2048, 2).secret(), &[1; 4]);
             // Another size is another table.
-            let other = flows(kept(&file, FlowTable::lines(200_000)).unwrap(), 200_000, 3);
+            let other = flows(kept(&file, FlowTable::lines(200_000), true).unwrap(), 200_000, 3);
             assert_eq!(other.secret(), &[3; 4]);
             drop(other);
-            assert_eq!(flows(kept(&file, lines).unwrap(), 2048, 4).secret(), &[4; 4]);
+            assert_eq!(flows(kept(&file, lines, true).unwrap(), 2048, 4).secret(), &[4; 4]);
+            // Nobody else can have been at it.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+            let error = kept(&file, lines, true).err().unwrap();
+            assert!(error.to_string().contains("others may write to it"), "{error}");
+            assert!(file.exists());
         }
     }
 
     #[test]
     fn what_would_be_written_to_a_disk_or_is_no_file_or_too_large_is_refused_and_leaves_nothing() {
-        let refused = |file: &Path, lines| kept(file, lines).err().unwrap().to_string();
+        let refused = |file: &Path, lines| kept(file, lines, true).err().unwrap().to_string();
         for place in places() {
             let file = place.path().join("flows");
             let error = refused(&file, 1 << 40);

@@ -38,6 +38,7 @@ impl FlowTable {
             Found::Nothing => {}
         }
         self.set_counts(0);
+        self.memory()[IDENTITY].set(SORTED, 0);
         identity::put(&self.memory()[IDENTITY], LAYOUT, size, self.secret());
     }
 

@@ -8,9 +8,10 @@ use millrace_fastpath::conntrack::Line;
 use millrace_fastpath::sync::Region;
 use millrace_ffi::flow_memory::{self, FlowMemory};
 use millrace_ffi::netns;
+use nix::unistd::Uid;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The directory for all daemons in a file system of hugepages.
@@ -43,16 +44,27 @@ impl Kept {
         }
     }
 
+    /// MiB of hugepages that the flow table has already.
+    pub(crate) fn huge_mib(&self) -> u64 {
+        let file = self.in_hugepages().and_then(|file| fs::metadata(file).ok());
+        // What is there is as long as it says: its pages came with it.
+        file.map_or(0, |file| file.len() >> 20)
+    }
+
     /// The memory of the flow table, and its file: in hugepages if there are any for it and they are wanted.
     pub(crate) fn flows(&self, lines: usize, hugepages: bool) -> Option<(FlowMemory, PathBuf)> {
-        self.remove_orphans();
         let in_file = |file: PathBuf, hugepages| {
-            map(&file, lines).map(|region| (FlowMemory { region, hugepages }, file))
+            map(&file, lines, true).map(|region| (FlowMemory { region, hugepages }, file))
         };
         let huge = self.in_hugepages().filter(|_| hugepages);
         let made = huge.and_then(|file| {
+            let directory = file.parent()?;
             // If it cannot be made, the file cannot.
-            let _ = DirBuilder::new().mode(0o700).recursive(true).create(file.parent()?);
+            let _ = DirBuilder::new().mode(0o700).recursive(true).create(directory);
+            if !is_ours_alone(directory) {
+                tracing::warn!(directory = %directory.display(), "not used: others may write to it");
+                return None;
+            }
             in_file(file, true)
         });
         let kept = made.or_else(|| in_file(self.beside(FLOWS), false));
@@ -63,7 +75,7 @@ impl Kept {
 
     /// The memory of session affinity.
     pub(crate) fn affinity(&self, lines: usize) -> Option<Region<Line>> {
-        map(&self.beside(AFFINITY), lines)
+        map(&self.beside(AFFINITY), lines, false)
     }
 
     /// Removes all files of daemons with this socket, but for those in use.
@@ -90,7 +102,7 @@ impl Kept {
     }
 
     /// Removes what daemons have left whose socket has not even a directory any more: none of them comes back.
-    fn remove_orphans(&self) {
+    pub(crate) fn remove_orphans(&self) {
         for (file, name) in files(self.huge.as_deref()) {
             let socket = owner(&name).and_then(unescape);
             let home = socket.as_ref().and_then(|socket| socket.parent());
@@ -112,9 +124,16 @@ impl Kept {
     }
 }
 
-fn map(file: &Path, lines: usize) -> Option<Region<Line>> {
+/// Whether nobody else can put anything into a directory.
+fn is_ours_alone(directory: &Path) -> bool {
+    let ours = Uid::effective().as_raw();
+    fs::symlink_metadata(directory)
+        .is_ok_and(|found| found.is_dir() && found.uid() == ours && found.mode() & 0o022 == 0)
+}
+
+fn map(file: &Path, lines: usize, reserve: bool) -> Option<Region<Line>> {
     let told = |error: &_| tracing::info!(file = %file.display(), %error, "not kept for a next daemon here");
-    flow_memory::kept(file, lines).inspect_err(told).ok()
+    flow_memory::kept(file, lines, reserve).inspect_err(told).ok()
 }
 
 /// The files of a directory that have readable names, with these.
@@ -255,11 +274,12 @@ mod tests {
         let [left, waits] = [&gone, &stays].map(|directory| kept(directory.path()));
         let Some(file) = left.in_hugepages() else { return };
         drop((left.flows(LINES, true), waits.flows(LINES, true)));
+        assert_eq!(left.huge_mib(), 2);
         drop(gone);
-        drop(kept(next.path()).flows(LINES, true));
+        kept(next.path()).remove_orphans();
         assert_eq!((file.exists(), places(&waits)), (false, [true, false]));
         waits.remove_all();
-        kept(next.path()).remove_all();
+        assert_eq!(left.huge_mib(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Packet memory: DPDK's environment, the pool of ordinary ports, the arena of AF_XDP ports.
 
 use crate::StartError;
+use crate::kept::Kept;
 use millrace_api::Pool;
 use millrace_config::{Config, Hugepages};
 use millrace_ffi::eal::{Eal, EalConfig, LogLevel, Memory};
@@ -32,7 +33,10 @@ pub(crate) struct PacketMemory {
 impl PacketMemory {
     pub(crate) fn try_new(config: &Config) -> Result<Self, StartError> {
         let wanted_mib = u64::from(config.memory.mebibytes.get());
-        let hugepages = use_hugepages(config.memory.hugepages, wanted_mib, free_mib())?;
+        // What an earlier daemon has left for this one is as good as free; what nobody comes back for is.
+        let kept = Kept::of(config);
+        kept.remove_orphans();
+        let hugepages = use_hugepages(config.memory.hugepages, wanted_mib, free_mib() + kept.huge_mib())?;
         let mib = config.memory.mebibytes.get();
         let memory = if hugepages { Memory::Hugepages { limit_mib: mib } } else { Memory::Ordinary { mib } };
         let eal = Eal::try_new(&EalConfig {
