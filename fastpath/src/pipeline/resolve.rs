@@ -165,7 +165,10 @@ impl Pipeline {
     ) {
         match refusal {
             Refusal::Drop(reason) => egress.drop_frame(reason, frame),
-            Refusal::Answer(_, reason) if !context.tables.settled => egress.drop_frame(reason, frame),
+            // That an endpoint is gone is known before any port is open.
+            Refusal::Answer(_, reason) if !context.tables.settled && reason != DropReason::EndpointGone => {
+                egress.drop_frame(reason, frame);
+            }
             Refusal::Answer(answer, reason) => self.answer(context, frame, parsed, answer, reason, egress),
             Refusal::Local => self.local(context, frame, parsed, egress),
             Refusal::Unresolved { port, address } => {

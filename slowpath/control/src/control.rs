@@ -83,7 +83,9 @@ pub struct Control<F> {
     /// Health checks that cannot be answered.
     pub(crate) health_errors: Vec<ObjectError>,
     pub(crate) source_synced: bool,
-    /// Whether the ports of the start are open.
+    /// When the ports of the start were opened, uplinks apart.
+    pub(crate) opened_at: Option<Instant>,
+    /// Whether the uplinks are open, too, or cannot be.
     pub(crate) settled: bool,
     /// Tells how the source's server gets on, where there is one.
     pub(crate) server_status: Option<Box<dyn Fn() -> ServerStatus + Send>>,
@@ -127,6 +129,7 @@ impl<F: Frame> Control<F> {
             object_errors: Vec::new(),
             health_errors: Vec::new(),
             source_synced: false,
+            opened_at: None,
             settled: false,
             server_status: None,
             sync: Sync::new(),
@@ -146,7 +149,7 @@ impl<F: Frame> Control<F> {
         self.tend_host_leg(Instant::now());
         self.tend_uplinks(Instant::now());
         // Before everything is known, what is known is not worth tables.
-        if self.source_synced && self.model.has_changes() {
+        if self.source_synced && (self.settles(Instant::now()) || self.model.has_changes()) {
             self.compile();
         }
         self.load_meter.measure(&self.workers, clock::now());

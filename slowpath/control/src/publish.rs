@@ -11,7 +11,10 @@ use millrace_fastpath::tables::{PortRole, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ObjectName, PortSpec};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long senders are left in the dark for uplinks that neither come nor say why.
+const LONGEST_START: Duration = Duration::from_secs(5);
 
 /// Addresses by which the host speaks to itself: to frontends there by its leg.
 const LOOPBACK: [IpNet; 2] = [
@@ -41,11 +44,17 @@ impl<F: Frame> Control<F> {
         self.tend_uplinks(Instant::now());
     }
 
-    /// Says that the ports of the start are open, or wait for what only time can bring. From now on senders are told what
-    /// cannot be forwarded.
-    pub fn set_settled(&mut self) {
-        self.settled = true;
+    /// Says that the ports of the start are open, or wait for what only time can bring. Once the uplinks are, too, senders are told
+    /// what cannot be forwarded.
+    pub fn set_ports_opened(&mut self) {
+        self.opened_at = Some(Instant::now());
         self.compile();
+    }
+
+    /// Whether that is so from now on.
+    pub(crate) fn settles(&self, now: Instant) -> bool {
+        let opened = self.opened_at.filter(|_| !self.settled);
+        opened.is_some_and(|opened| self.uplinks.are_settled() || now >= opened + LONGEST_START)
     }
 
     /// Compiles the model and has the workers read the result from their next burst on.
@@ -62,6 +71,7 @@ impl<F: Frame> Control<F> {
     /// The same without looking at ports that wait for pods.
     pub(crate) fn compile(&mut self) {
         let (began, changed) = (Instant::now(), self.model.has_changes());
+        self.settled |= self.settles(began);
         if self.model.has_moved() {
             self.host_leg.hurry();
         }

@@ -219,7 +219,7 @@ fn apply(change: Change, control: &mut Control<Mbuf>, start: &Start) {
             // Containers first: theirs are flows that wait.
             control.adopt_attachments();
             control.open_configured_ports();
-            control.set_settled();
+            control.set_ports_opened();
             if let Err(error) = cni_conf::put(&start.config) {
                 let file = start.config.cni.conf_file.as_deref().unwrap_or(Path::new("")).display();
                 tracing::error!(%file, %error, "the CNI network configuration is not written: the node gets no containers");

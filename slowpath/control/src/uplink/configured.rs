@@ -77,6 +77,11 @@ impl Configured {
         (self.problem, self.wait) = (None, FIRST);
     }
 
+    /// Whether it is open, or has failed for a reason that may last.
+    fn is_settled(&self) -> bool {
+        self.index.is_some() || self.wait > FIRST
+    }
+
     /// Notes what is wrong with it, open or not.
     pub(super) fn complain(&mut self, problem: Option<String>) {
         if let Some(problem) = problem.as_ref().filter(|problem| self.problem.as_ref() != Some(*problem)) {
@@ -92,6 +97,12 @@ impl Configured {
 }
 
 impl Uplinks {
+    /// Whether all that are configured are open, or have failed for reasons that may last.
+    pub(crate) fn are_settled(&self) -> bool {
+        let mut uplinks = self.configured.iter();
+        uplinks.len() == 0 || self.view.is_some() && uplinks.all(Configured::is_settled)
+    }
+
     pub(crate) fn new(config: &Config) -> Self {
         let (now, leg) = (Instant::now(), config.host_leg.interface());
         Uplinks {
