@@ -78,7 +78,7 @@ pub enum OuterChecksum {
     Auto,
     /// Always.
     On,
-    /// Never, but for what the kernel cuts: pieces of large frames.
+    /// Never, but for what the kernel cuts: pieces of large frames, and rows of packets of one connection.
     Off,
 }
 

@@ -153,11 +153,6 @@ impl Large {
         self.was_used
     }
 
-    /// The same as it was when it was last looked at.
-    pub(super) fn was_busy(&self) -> bool {
-        self.was_used
-    }
-
     /// Whether a part of the frame that waits was taken.
     pub(super) fn is_amid(&self) -> bool {
         self.progress != Progress::default()

@@ -177,6 +177,10 @@ impl XdpQueue {
     /// Gives everything back. Only when the kernel has let go of the chunks may they be used again.
     fn close(&mut self) {
         self.steering.leave(self.queue);
+        let (frames, bytes) = self.send_pieces();
+        self.counters.sent(frames, bytes);
+        self.counters.dropped(DropReason::PortGone, self.pieces.len() as u64);
+        self.pieces.clear();
         let deadline = Instant::now() + LAST_FRAMES;
         while self.sending > 0 && Instant::now() < deadline {
             self.wake();
@@ -276,7 +280,7 @@ impl PortQueue<Mbuf> for XdpQueue {
     fn arm(&mut self) -> bool {
         // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
         // The socket for large frames tells nobody when it has room again.
-        let waits = !self.pieces.is_empty() && self.large.as_ref().is_some_and(Large::was_busy);
+        let waits = self.large.is_some() && (self.unsent || !self.pieces.is_empty());
         !waits && self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
     }
 

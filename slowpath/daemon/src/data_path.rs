@@ -6,7 +6,7 @@ use crate::flows::{affinity_table, flow_table};
 use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
-use millrace_config::{Config, InterfaceName, NodeName};
+use millrace_config::{Config, InterfaceName, NodeName, RoutingMode};
 use millrace_control::uplink::kernel::Follower;
 use millrace_control::{
     Attachments, Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, KernelStack, Parts,
@@ -92,12 +92,7 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(
-                memory.clone(),
-                domain,
-                lead(config),
-                config.routing.vxlan.port.get(),
-            )),
+            driver: Box::new(Drivers::new(memory.clone(), domain, lead(config), tunnel_port(config))),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),
@@ -137,6 +132,14 @@ fn follow(
     let handle = handle.clone();
     let tell = move |view| handle.change(move |control| control.set_kernel_view(view)).is_ok();
     Ok(Some(Follower::start(interfaces, tell)?))
+}
+
+/// The UDP port of tunnels; 0 where there are none.
+fn tunnel_port(config: &Config) -> u16 {
+    match config.routing.mode {
+        RoutingMode::Native => 0,
+        RoutingMode::Auto | RoutingMode::Vxlan => config.routing.vxlan.port.get(),
+    }
 }
 
 /// What the host's own leg has: the host speaks past us by the NICs that it shares.
