@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Attached, Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, Session, ask,
-    exchange, ping, request, serve_sctp,
+    Attached, Conversation, Echo, Fabric, Family, Kind, NIC, Pings, Plan, Protocol, Role, ServiceSpec,
+    Session, ask, exchange, ping, request, serve_sctp,
 };
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PORT: u16 = 7007;
 const SSH: u16 = 22;
@@ -168,4 +168,27 @@ fn the_kernels_xdp_mode_is_chosen_where_configured() {
         fabric.stop();
         // Nothing of it is left.
     }
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_frontend_at_its_end_goes_on_in_bulk() {
+    let mut fabric = Fabric::start(&Plan::bridge(&[Role::Millrace]));
+    fabric.add_pod(0, Kind::Tap);
+    fabric.add_pod(0, Kind::Tap);
+    let (client, world) = (fabric.pod(1), fabric.world());
+    let _servers = [Echo::start(world, PORT), Echo::start(fabric.pod(0), PORT)];
+    let mut talks = Family::BOTH.map(|family| Conversation::open(client, world.at(family, PORT)).unwrap());
+    let taken = Family::BOTH.map(|family| world.address(family));
+    fabric.serve_with(&ServiceSpec::numbered("taken", 30, PORT, PORT), &[0], |service| {
+        service["spec"]["externalIPs"] = json!(taken);
+    });
+    for (family, talk) in Family::BOTH.into_iter().zip(&mut talks) {
+        let answer = ask(client, Protocol::Tcp, world.at(family, PORT)).unwrap();
+        assert_eq!(answer.name, fabric.pod(0).name, "a new connection is the service's");
+        let begin = Instant::now();
+        talk.say(&"many words ".repeat(100_000)).unwrap_or_else(|error| panic!("{family:?}: {error}"));
+        assert!(begin.elapsed() < Duration::from_secs(3), "{family:?}: {:?}", begin.elapsed());
+    }
+    drop(talks);
+    fabric.stop();
 }
