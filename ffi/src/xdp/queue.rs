@@ -177,8 +177,7 @@ impl XdpQueue {
     /// Gives everything back. Only when the kernel has let go of the chunks may they be used again.
     fn close(&mut self) {
         self.steering.leave(self.queue);
-        let (frames, bytes) = self.send_pieces();
-        self.counters.sent(frames, bytes);
+        self.send_waiting();
         self.counters.dropped(DropReason::PortGone, self.pieces.len() as u64);
         self.pieces.clear();
         let deadline = Instant::now() + LAST_FRAMES;
@@ -249,9 +248,7 @@ impl PortQueue<Mbuf> for XdpQueue {
             (sent, bytes) = (sent + more_frames, bytes + more_bytes);
         }
         frames.extend(waiting);
-        if let Some(rings) = &self.rings {
-            rings.tx.publish();
-        }
+        self.publish();
         if sent > 0 {
             self.counters.sent(sent, bytes);
         }
@@ -259,19 +256,8 @@ impl PortQueue<Mbuf> for XdpQueue {
     }
 
     fn flush(&mut self) {
-        if !self.pieces.is_empty() {
-            let (frames, bytes) = self.send_pieces();
-            self.counters.sent(frames, bytes);
-            if let Some(rings) = &self.rings {
-                rings.tx.publish();
-            }
-        }
-        if self.unsent {
-            self.wake();
-        }
-        if self.sending > 0 {
-            self.reap();
-        }
+        self.send_waiting();
+        self.wake_and_reap();
         if self.rings.as_ref().is_some_and(|rings| rings.fill.wants_wakeup()) {
             wake_receiver(self.fd);
         }

@@ -118,13 +118,13 @@ impl XdpQueue {
         debug_assert!(put, "the caller has seen to it that there is room");
     }
 
-    /// Sends one frame of whatever state, with nothing waiting before it; gives the frames and bytes that were taken.
+    /// Sends one frame, with nothing waiting before it: a large one, or where there is no way for those one of whatever state
+    /// ([`gather`](Self::gather) has taken the others). Gives the frames and bytes that were taken.
     pub(super) fn send(&mut self, frame: Mbuf) -> (u64, u64) {
-        let is_plain = !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize;
-        if is_plain && !self.large_is_busy() {
+        if !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize {
             return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
         }
-        if is_plain || self.large.as_mut().is_some_and(|large| large.takes(&frame)) {
+        if self.large.as_mut().is_some_and(|large| large.takes(&frame)) {
             self.pieces.push_back(frame);
         } else {
             self.settle(frame);
@@ -190,20 +190,27 @@ impl XdpQueue {
             false => None,
         };
         match handed {
-            Some(Handed::Later) => return ControlFlow::Break(()),
-            Some(Handed::Whole) => {}
-            Some(Handed::Lost(reason)) => {
-                self.counters.dropped(reason, count as u64);
-                self.pieces.drain(..count);
-                return ControlFlow::Continue((0, 0));
-            }
+            Some(Handed::Later) => ControlFlow::Break(()),
+            Some(Handed::Whole) => self.taken(count),
+            Some(Handed::Lost(reason)) => self.lost(count, reason),
             Some(Handed::Refused(_)) | None => {
                 self.alone = count;
-                return ControlFlow::Continue((0, 0));
+                ControlFlow::Continue((0, 0))
             }
         }
+    }
+
+    /// The first frames that waited have gone.
+    fn taken(&mut self, count: usize) -> Step {
         let bytes = self.pieces.drain(..count).map(|frame| frame.total_len() as u64).sum();
         ControlFlow::Continue((count as u64, bytes))
+    }
+
+    /// They have not, and will not.
+    fn lost(&mut self, count: usize, reason: DropReason) -> Step {
+        self.counters.dropped(reason, count as u64);
+        self.pieces.drain(..count);
+        ControlFlow::Continue((0, 0))
     }
 
     /// Whether the next frame that waits is to go out whole.
@@ -232,18 +239,12 @@ impl XdpQueue {
         let (Some(large), Some(first)) = (&mut self.large, self.pieces.front()) else {
             return self.cut_first(0);
         };
-        let len = first.total_len() as u64;
         match large.send(first) {
-            Handed::Later => return ControlFlow::Break(()),
-            Handed::Refused(done) => return self.cut_first(done),
-            Handed::Lost(reason) => {
-                self.counters.dropped(reason, 1);
-                self.pieces.pop_front();
-                return ControlFlow::Continue((0, 0));
-            }
-            Handed::Whole => self.pieces.pop_front(),
-        };
-        ControlFlow::Continue((1, len))
+            Handed::Later => ControlFlow::Break(()),
+            Handed::Refused(done) => self.cut_first(done),
+            Handed::Lost(reason) => self.lost(1, reason),
+            Handed::Whole => self.taken(1),
+        }
     }
 
     /// Cuts the large frame that waits, and alone does. Its first pieces have gone out.
@@ -257,16 +258,35 @@ impl XdpQueue {
 
     /// Has all that the ring was given sent; true when it was.
     fn is_drained(&mut self) -> bool {
+        self.publish();
+        self.wake_and_reap();
+        !self.unsent && self.sending == 0
+    }
+
+    /// Shows the kernel all that it was handed.
+    pub(super) fn publish(&self) {
         if let Some(rings) = &self.rings {
             rings.tx.publish();
         }
+    }
+
+    /// Has the kernel go on with what it was shown, and takes back what it has sent.
+    pub(super) fn wake_and_reap(&mut self) {
         if self.unsent {
             self.wake();
         }
         if self.sending > 0 {
             self.reap();
         }
-        !self.unsent && self.sending == 0
+    }
+
+    /// Sends what waits, as far as it can go, counts it and shows it to the kernel.
+    pub(super) fn send_waiting(&mut self) {
+        if !self.pieces.is_empty() {
+            let (frames, bytes) = self.send_pieces();
+            self.counters.sent(frames, bytes);
+            self.publish();
+        }
     }
 
     /// Whether what went past the ring may be on its way still.
