@@ -5,8 +5,9 @@
 //! gives the same packets, but for the identification of IPv4 packets that nobody may fragment.
 
 use crate::checksum::Sum;
-use crate::gso::{Caps, LARGEST_FRAME, get, put};
+use crate::gso::{Caps, LARGEST_FRAME, put};
 use crate::mbuf::{Mbuf, TCP_CHECKSUM};
+use crate::plain_ip::{L3, PlainIp, V4_HEADER};
 use millrace_fastpath::port::{BURST, Burst, Checksum, Frame, Gso, GsoKind, Offload};
 
 /// Connections of a burst that are looked at together. Of more, the oldest gets no further segments.
@@ -15,16 +16,11 @@ const FLOWS: usize = 8;
 /// Buffers of one large frame, at most: a TAP's write takes so many pieces.
 const MOST_BUFFERS: usize = 60;
 
-/// Bytes of an Ethernet header.
-const L3: usize = 14;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
+const PROTOCOL: u8 = 6;
 const TCP_HEADER: usize = 20;
 
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
-/// "Do not fragment", in the upper byte of IPv4's fragment field.
-const DONT_FRAGMENT: u8 = 0x40;
 
 /// Puts together what belongs together in `frames`. The order within each connection stays.
 pub fn coalesce(frames: &mut Burst<Mbuf>, caps: &Caps) {
@@ -32,7 +28,7 @@ pub fn coalesce(frames: &mut Burst<Mbuf>, caps: &Caps) {
         return;
     }
     // Most bursts have nothing to put together, and what is noted of one is some KiB.
-    if frames.iter().filter(|frame| tcp(frame.head()).is_some()).nth(1).is_none() {
+    if frames.iter().filter(|frame| PlainIp::try_new(frame.head(), PROTOCOL).is_some()).nth(1).is_none() {
         return;
     }
     let mut found = Found::default();
@@ -44,26 +40,10 @@ pub fn coalesce(frames: &mut Burst<Mbuf>, caps: &Caps) {
     }
 }
 
-/// Of a frame with TCP right behind the only IP header, and no fragment: which kind it is, and where TCP begins.
-fn tcp(head: &[u8]) -> Option<(GsoKind, usize)> {
-    match head.get(12..15)? {
-        [0x08, 0x00, 0x45] => {
-            let [flags, rest] = *head.get(L3 + 6..)?.first_chunk()?;
-            let whole = flags & !DONT_FRAGMENT == 0 && rest == 0;
-            (whole && *head.get(L3 + 9)? == 6).then_some((GsoKind::TcpV4, L3 + V4_HEADER))
-        }
-        [0x86, 0xdd, version] if version >> 4 == 6 => {
-            (*head.get(L3 + 6)? == 6).then_some((GsoKind::TcpV6, L3 + V6_HEADER))
-        }
-        _ => None,
-    }
-}
-
 /// A plain TCP segment with payload and nothing but `ACK` and `PSH` set.
 #[derive(Clone, Copy)]
 struct Segment {
-    kind: GsoKind,
-    l4: usize,
+    ip: PlainIp,
     payload: usize,
     bytes: usize,
     sequence: u32,
@@ -76,35 +56,33 @@ impl Segment {
         if offload.gso.is_some() || offload.outer != 0 {
             return None;
         }
-        let (kind, l4) = tcp(head)?;
+        let ip = PlainIp::try_new(head, PROTOCOL)?;
+        let l4 = ip.l4;
         let tcp: &[u8; TCP_HEADER] = head.get(l4..)?.first_chunk()?;
         let payload = l4 + usize::from(tcp[12] >> 4) * 4;
-        let says = match kind {
-            GsoKind::TcpV4 => usize::from(get(head, L3 + 2)),
-            _ => usize::from(get(head, L3 + 4)) + V6_HEADER,
-        };
         let plain = tcp[12] & 0xf == 0 && tcp[13] & !PSH == ACK;
-        if !plain || payload < l4 + TCP_HEADER || payload > head.len() || L3 + says != frame.total_len() {
+        if !plain
+            || payload < l4 + TCP_HEADER
+            || payload > head.len()
+            || ip.frame_len(head) != frame.total_len()
+        {
             return None;
         }
         let bytes = frame.total_len() - payload;
         let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-        (bytes > 0).then_some(Segment { kind, l4, payload, bytes, sequence, pushes: tcp[13] & PSH != 0 })
+        (bytes > 0).then_some(Segment { ip, payload, bytes, sequence, pushes: tcp[13] & PSH != 0 })
     }
 
-    /// Whether `other` belongs to the same connection and differs in nothing that a large frame has but once.
+    fn kind(&self) -> GsoKind {
+        if self.ip.is_v6() { GsoKind::TcpV6 } else { GsoKind::TcpV4 }
+    }
+
+    /// Whether `other` belongs to the same connection and differs in nothing that a large frame has but once, IP's header apart.
     fn is_like(&self, head: &[u8], other: &[u8]) -> bool {
         let same = |from: usize, to: usize| head.get(from..to) == other.get(from..to);
-        let ip = match self.kind {
-            GsoKind::TcpV4 => same(0, L3 + 2) && same(L3 + 6, L3 + 10) && same(L3 + 12, self.l4),
-            _ => same(0, L3 + 4) && same(L3 + 6, self.l4),
-        };
         // Ports; acknowledgement and offset; window; options. The flags are known to differ in PSH at most.
-        let l4 = self.l4;
-        ip && same(l4, l4 + 4)
-            && same(l4 + 8, l4 + 13)
-            && same(l4 + 14, l4 + 16)
-            && same(l4 + 18, self.payload)
+        let l4 = self.ip.l4;
+        same(l4, l4 + 4) && same(l4 + 8, l4 + 13) && same(l4 + 14, l4 + 16) && same(l4 + 18, self.payload)
     }
 }
 
@@ -150,13 +128,13 @@ impl Found {
     fn look_at(&mut self, frames: &[Mbuf], index: usize, caps: &Caps) {
         let frame = &frames[index];
         let Some(segment) = Segment::try_new(frame) else { return self.close_same(frames, index) };
-        if !(if segment.kind == GsoKind::TcpV4 { caps.tso4 } else { caps.tso6 }) {
+        if !(if segment.ip.is_v6() { caps.tso6 } else { caps.tso4 }) {
             return;
         }
         let head = frame.head();
         for run in self.runs.iter_mut().flatten() {
             let first = frames[run.first].head();
-            if !is_same_connection(first, head, run.segment.l4) {
+            if !is_same_connection(first, head, run.segment.ip) {
                 continue;
             }
             let buffers = frame.segment_count();
@@ -182,7 +160,7 @@ impl Found {
     fn close_same(&mut self, frames: &[Mbuf], index: usize) {
         let head = frames[index].head();
         for run in self.runs.iter_mut().flatten() {
-            if is_between_same(frames[run.first].head(), head, run.segment.l4) {
+            if is_between_same(frames[run.first].head(), head, run.segment.ip) {
                 run.open = false;
             }
         }
@@ -221,15 +199,12 @@ impl Run {
 
     fn takes(&self, next: &Segment, first: &[u8], head: &[u8]) -> bool {
         let expected = self.segment.sequence.wrapping_add(self.bytes as u32);
-        let counts = self.segment.kind != GsoKind::TcpV4
-            || first[L3 + 6] & DONT_FRAGMENT != 0
-            || get(head, L3 + 4) == get(first, L3 + 4).wrapping_add(self.segments as u16);
         self.open
             && next.sequence == expected
             && next.payload == self.segment.payload
             && next.bytes <= self.segment.bytes
             && self.segment.payload + self.bytes + next.bytes <= LARGEST_FRAME - 4
-            && counts
+            && self.segment.ip.follows(first, head, self.segments)
             && self.segment.is_like(first, head)
     }
 
@@ -245,24 +220,20 @@ impl Run {
 
     /// Lengths, checksums and flags for all segments, in the first one's headers.
     fn finish(&self, frame: &mut Mbuf) {
-        let Segment { kind, l4, payload, bytes, .. } = self.segment;
+        let Segment { ip, payload, bytes, .. } = self.segment;
+        let (kind, l4) = (self.segment.kind(), ip.l4);
         let l4_len = (payload - l4 + self.bytes) as u16;
         let head = frame.head_mut();
-        let addresses = match kind {
-            GsoKind::TcpV4 => {
-                put(head, L3 + 2, l4_len + V4_HEADER as u16);
-                put(head, L3 + 10, 0);
-                let mut sum = Sum::default();
-                sum.add(&head[L3..l4]);
-                put(head, L3 + 10, sum.checksum());
-                L3 + 12..l4
-            }
-            _ => {
-                put(head, L3 + 4, l4_len);
-                L3 + 8..l4
-            }
-        };
-        let sum = pseudo(&head[addresses], l4_len);
+        if ip.is_v6() {
+            put(head, L3 + 4, l4_len);
+        } else {
+            put(head, L3 + 2, l4_len + V4_HEADER as u16);
+            put(head, L3 + 10, 0);
+            let mut sum = Sum::default();
+            sum.add(&head[L3..l4]);
+            put(head, L3 + 10, sum.checksum());
+        }
+        let sum = ip.pseudo(head, PROTOCOL, l4_len);
         put(head, l4 + usize::from(TCP_CHECKSUM), sum.folded());
         head[l4 + 13] |= if self.pushes { PSH } else { 0 };
         frame.set_offload(Offload {
@@ -273,39 +244,19 @@ impl Run {
     }
 }
 
-/// Whether two frames have the same addresses and ports, when both have layer 4 at `l4`.
-fn is_same_connection(one: &[u8], other: &[u8], l4: usize) -> bool {
+/// Whether two frames have the same addresses and ports, when both have these headers.
+fn is_same_connection(one: &[u8], other: &[u8], ip: PlainIp) -> bool {
     // Ports first: they differ soonest.
-    one.get(l4..l4 + 4) == other.get(l4..l4 + 4) && is_between_same(one, other, l4)
+    one.get(ip.l4..ip.l4 + 4) == other.get(ip.l4..ip.l4 + 4) && is_between_same(one, other, ip)
 }
 
 /// Whether two frames have the same family and addresses.
-fn is_between_same(one: &[u8], other: &[u8], l4: usize) -> bool {
-    let from = if l4 == L3 + V4_HEADER { L3 + 12 } else { L3 + 8 };
-    one.get(from..l4) == other.get(from..l4) && one.get(12..14) == other.get(12..14)
+fn is_between_same(one: &[u8], other: &[u8], ip: PlainIp) -> bool {
+    one.get(ip.addresses()) == other.get(ip.addresses()) && one.get(12..14) == other.get(12..14)
 }
 
 /// Whether nothing was damaged on the way: in a large frame nobody looks any more.
 fn is_sound(frame: &Mbuf, segment: &Segment) -> bool {
-    if frame.offload().checksum != Checksum::Complete {
-        return true;
-    }
-    let (l4, l4_len) = (segment.l4, segment.payload - segment.l4 + segment.bytes);
-    let from = if segment.kind == GsoKind::TcpV4 { L3 + 12 } else { L3 + 8 };
-    let Some(addresses) = frame.head().get(from..l4) else { return false };
-    let mut sum = pseudo(addresses, l4_len as u16);
-    let mut skip = l4;
-    for part in frame.segments() {
-        sum.add(part.get(skip..).unwrap_or_default());
-        skip = skip.saturating_sub(part.len());
-    }
-    sum.folded() == 0xffff
-}
-
-fn pseudo(addresses: &[u8], l4_len: u16) -> Sum {
-    let mut sum = Sum::default();
-    sum.add(addresses);
-    sum.add_number(6);
-    sum.add_number(l4_len);
-    sum
+    let l4_len = segment.payload - segment.ip.l4 + segment.bytes;
+    frame.offload().checksum != Checksum::Complete || segment.ip.is_sound(frame, PROTOCOL, l4_len)
 }

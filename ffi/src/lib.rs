@@ -13,6 +13,7 @@ pub mod mbuf;
 pub mod mempool;
 pub mod netns;
 pub mod open_checksum;
+mod plain_ip;
 pub mod schedule;
 pub mod tap;
 pub mod vhost;

@@ -2,11 +2,11 @@
 
 use super::{get, put};
 use crate::checksum::Sum;
-use crate::mbuf::{ETHERNET, UDP_CHECKSUM};
+use crate::mbuf::UDP_CHECKSUM;
+use crate::plain_ip::{L3, PlainIp};
 
 /// Bytes of UDP's and VXLAN's headers.
 const UDP_AND_VXLAN: usize = 16;
-const IPV6: usize = 40;
 
 /// Where the outer UDP header begins, when so many bytes stand before the inner frame.
 pub(crate) fn udp_offset(outer: usize) -> usize {
@@ -32,30 +32,24 @@ pub(super) fn renumber_with_checksum(head: &mut [u8], l4: usize, datagram: u16, 
 
 /// Whether the outer packet is IPv6.
 pub(crate) fn is_v6(l4: usize) -> bool {
-    l4 == usize::from(ETHERNET) + IPV6
+    PlainIp { l4 }.is_v6()
 }
 
 fn measure(head: &mut [u8], l4: usize, datagram: u16, index: usize) {
-    let l3 = usize::from(ETHERNET);
     if is_v6(l4) {
-        put(head, l3 + 4, datagram);
+        put(head, L3 + 4, datagram);
     } else {
-        put(head, l3 + 2, (l4 - l3) as u16 + datagram);
-        let id = get(head, l3 + 4).wrapping_add(index as u16);
-        put(head, l3 + 4, id);
-        put(head, l3 + 10, 0);
+        put(head, L3 + 2, (l4 - L3) as u16 + datagram);
+        let id = get(head, L3 + 4).wrapping_add(index as u16);
+        put(head, L3 + 4, id);
+        put(head, L3 + 10, 0);
         let mut sum = Sum::default();
-        sum.add(&head[l3..l4]);
-        put(head, l3 + 10, sum.checksum());
+        sum.add(&head[L3..l4]);
+        put(head, L3 + 10, sum.checksum());
     }
     put(head, l4 + 4, datagram);
 }
 
 fn pseudo_sum(head: &[u8], l4: usize, datagram: u16) -> u16 {
-    let l3 = usize::from(ETHERNET);
-    let mut pseudo = Sum::default();
-    pseudo.add(if is_v6(l4) { &head[l3 + 8..l3 + 40] } else { &head[l3 + 12..l3 + 20] });
-    pseudo.add_number(17);
-    pseudo.add_number(datagram);
-    pseudo.folded()
+    PlainIp { l4 }.pseudo(head, 17, datagram).folded()
 }
