@@ -34,7 +34,7 @@
 //! * *Two claimants write addresses at once.* The address does not fit the fingerprint. Look-ups do not read it;
 //!   [`AffinityTable::of_service`] leaves the entry out, until its endpoint changes and the address is written again.
 
-use super::identity::{self, Found};
+use super::identity;
 use super::key::{Secret, fold, halves};
 use super::line::Line;
 use super::timeouts::Ticks;
@@ -142,15 +142,10 @@ impl AffinityTable {
 
     fn resume(&mut self) {
         let (identity, size) = (self.memory.len() - 1, u64::from(self.buckets));
-        match identity::find(&self.memory[identity], LAYOUT, size) {
-            Found::Table(secret) => {
-                self.secret = secret;
-                return;
-            }
-            Found::Foreign => identity::clear(&self.memory, identity),
-            Found::Nothing => {}
+        match identity::former(&self.memory, identity, LAYOUT, size) {
+            Some(secret) => self.secret = secret,
+            None => identity::put(&self.memory[identity], LAYOUT, size, &self.secret),
         }
-        identity::put(&self.memory[identity], LAYOUT, size, &self.secret);
     }
 
     /// The digest of the endpoint that a client of a service port is bound to, if it was led there no more than `timeout`

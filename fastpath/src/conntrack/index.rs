@@ -161,7 +161,7 @@ impl<'a> Index<'a> {
 
     /// Takes everything out. Nobody else uses the index meanwhile.
     pub(super) fn clear(&self) {
-        self.buckets.iter().for_each(|bucket| (0..Line::WORDS).for_each(|word| bucket.set(word, EMPTY)));
+        self.buckets.iter().for_each(Line::clear);
     }
 
     fn take_free(&self, hash: u64, value: u64) -> Option<Slot> {

@@ -39,6 +39,11 @@ impl Line {
         self.0[word].store(value, Ordering::Relaxed);
     }
 
+    /// Makes all words zero.
+    pub(super) fn clear(&self) {
+        (0..Line::WORDS).for_each(|word| self.set(word, 0));
+    }
+
     /// Which words have this upper half, a bit each.
     #[inline(always)]
     pub(super) fn tagged(&self, upper: u32) -> u32 {

@@ -6,8 +6,8 @@
 //! it puts things in order leaves a mark from which on the entries alone say what stays.
 
 use super::entry::EntryRef;
-use super::identity::{self, Found};
-use super::table::{COUNTS, FREE_LIST, FlowTable, IDENTITY};
+use super::identity;
+use super::table::{AVAILABLE, COUNTS, FREE_LIST, FRESH, FlowTable, IDENTITY};
 use crate::port::PortId;
 use crate::sync::atomics::{Ordering, fence};
 use crate::tables::AdjacencyId;
@@ -28,14 +28,10 @@ impl FlowTable {
     /// Puts the memory in order: an empty table, or the flows that an earlier one has left.
     pub(super) fn resume(&mut self) {
         let size = u64::from(self.capacity());
-        match identity::find(&self.memory()[IDENTITY], LAYOUT, size) {
-            Found::Table(secret) => {
-                self.set_secret(secret);
-                self.sort();
-                return;
-            }
-            Found::Foreign => identity::clear(self.memory(), IDENTITY),
-            Found::Nothing => {}
+        if let Some(secret) = identity::former(self.memory(), IDENTITY, LAYOUT, size) {
+            self.set_secret(secret);
+            self.sort();
+            return;
         }
         self.set_counts(0);
         self.memory()[IDENTITY].set(SORTED, 0);
@@ -48,7 +44,7 @@ impl FlowTable {
             for connection in 0..known {
                 self.expect(connection.saturating_add(AHEAD), known);
                 if !self.is_whole(connection) {
-                    self.clear(connection);
+                    self.vacate(connection);
                 }
             }
             fence(Ordering::SeqCst);
@@ -62,7 +58,7 @@ impl FlowTable {
         for connection in (0..known).rev() {
             self.expect(connection.wrapping_sub(AHEAD), known);
             if !self.is_used(connection) || !self.enter(connection) {
-                self.clear(connection);
+                self.vacate(connection);
                 self.give_free(connection);
             }
         }
@@ -73,8 +69,8 @@ impl FlowTable {
     /// Sets the counts of a table of which so many connections are known and none is free.
     fn set_counts(&self, known: u32) {
         let counts = &self.memory()[COUNTS];
-        counts.set(super::table::FRESH, u64::from(known));
-        counts.set(super::table::AVAILABLE, u64::from(self.capacity() - known));
+        counts.set(FRESH, u64::from(known));
+        counts.set(AVAILABLE, u64::from(self.capacity() - known));
     }
 
     /// Whether the index leads to a connection by all keys that it must have.
@@ -107,12 +103,6 @@ impl FlowTable {
 
     fn is_used(&self, connection: u32) -> bool {
         self.entry(EntryRef(connection << 1)).is_used()
-    }
-
-    fn clear(&self, connection: u32) {
-        let number = EntryRef(connection << 1);
-        self.entry(number).clear();
-        self.entry(number.peer()).clear();
     }
 
     /// Puts a connection into the index, with verdicts that are resolved again. False when another has one of its keys.

@@ -259,6 +259,13 @@ impl FlowTable {
         self.counts().word(AVAILABLE).fetch_sub(taken, Ordering::Relaxed);
     }
 
+    /// Marks both directions of a connection as unused.
+    pub(super) fn vacate(&self, connection: u32) {
+        let original = EntryRef(connection << 1);
+        self.entry(original).clear();
+        self.entry(original.peer()).clear();
+    }
+
     /// Gives a connection back that nobody can see any more.
     pub(super) fn give_free(&self, connection: u32) {
         let head = self.memory[FREE_LIST].word(0);

@@ -284,9 +284,7 @@ impl Tracker {
     }
 
     fn retire(&mut self, connection: u32) {
-        let original = EntryRef(connection << 1);
-        self.table.entry(original).clear();
-        self.table.entry(original.peer()).clear();
+        self.table.vacate(connection);
         self.retired.push(connection);
     }
 }
