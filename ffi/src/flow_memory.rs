@@ -146,12 +146,12 @@ fn map_kept(file: &File, bytes: usize, reserve: bool) -> io::Result<Mapping> {
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) } != 0 {
             return Err(io::Error::last_os_error());
         }
-    }
-    let (room, has) =
-        (system.f_bavail.saturating_mul(system.f_bsize as u64), 512 * file.metadata()?.blocks());
-    let is_limited = system.f_blocks > 0;
-    if !populate && is_limited && room < (bytes as u64).saturating_sub(has) {
-        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    } else if !populate && system.f_blocks > 0 {
+        let room = system.f_bavail.saturating_mul(system.f_bsize as u64);
+        let has = 512 * file.metadata()?.blocks();
+        if room < (bytes as u64).saturating_sub(has) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
     }
     let mapping = Mapping::of_file(file, bytes)?;
     if populate {

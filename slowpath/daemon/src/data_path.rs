@@ -3,6 +3,7 @@
 use crate::StartError;
 use crate::drivers::Drivers;
 use crate::flows::{affinity_table, flow_table};
+use crate::kept::Kept;
 use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
@@ -66,10 +67,11 @@ impl DataPath {
         plumbing: KernelPlumbing,
         attachments: Attachments,
     ) -> Result<Self, StartError> {
-        let memory = PacketMemory::try_new(config)?;
+        let kept = Kept::of(config);
+        let memory = PacketMemory::try_new(config, &kept)?;
         let domain = Domain::new(places.len());
-        let flows = Arc::new(flow_table(config, memory.hugepages, &domain)?);
-        let affinity = Arc::new(affinity_table(config)?);
+        let flows = Arc::new(flow_table(config, &kept, memory.hugepages, &domain)?);
+        let affinity = Arc::new(affinity_table(config, &kept)?);
         let model = objects::model(config, node);
         let tables = Arc::new(Snapshot::new(&domain, Box::new(TableSet::empty(objects::gateway(config)))));
         let supplies = Supplies {

@@ -13,13 +13,14 @@ use std::sync::Arc;
 /// for that, and goes with it otherwise.
 pub(crate) fn flow_table(
     config: &Config,
+    kept: &Kept,
     hugepages: bool,
     domain: &Arc<Domain>,
 ) -> Result<FlowTable, StartError> {
     let wanted = &config.flow_table;
     let connections = wanted.connections.get();
     let lines = FlowTable::lines(connections);
-    let (memory, file) = match Kept::of(config).flows(lines, hugepages) {
+    let (memory, file) = match kept.flows(lines, hugepages) {
         Some((memory, file)) => (memory, Some(file.display().to_string())),
         None => (FlowMemory::try_new(lines, hugepages)?, None),
     };
@@ -31,10 +32,10 @@ pub(crate) fn flow_table(
 
 /// The table of session affinity, in memory that is there as soon as it is used and not before. It outlives the daemon like
 /// the flow table.
-pub(crate) fn affinity_table(config: &Config) -> Result<AffinityTable, StartError> {
+pub(crate) fn affinity_table(config: &Config, kept: &Kept) -> Result<AffinityTable, StartError> {
     let clients = config.services.affinity_clients.get();
     let lines = AffinityTable::lines(clients);
-    let memory = match Kept::of(config).affinity(lines) {
+    let memory = match kept.affinity(lines) {
         Some(memory) => memory,
         None => on_demand(lines).map_err(StartError::AffinityMemory)?,
     };
@@ -89,14 +90,15 @@ mod tests {
         for directory in [tempfile::tempdir().unwrap(), in_memory] {
             let mut config = Config::default();
             config.api.socket = directory.path().join("api.sock");
-            let table = affinity_table(&config).unwrap();
+            let kept = Kept::of(&config);
+            let table = affinity_table(&config, &kept).unwrap();
             assert!(table.is_empty());
             table.keep(ServiceId(1), client, 7, Ticks(1));
             drop(table);
-            let found = affinity_table(&config).unwrap().find(ServiceId(1), client, Ticks(1), 10_800);
+            let found = affinity_table(&config, &kept).unwrap().find(ServiceId(1), client, Ticks(1), 10_800);
             // A disk is no place for it.
             assert_eq!(found, directory.path().starts_with("/dev/shm").then_some(7));
-            Kept::of(&config).remove_all();
+            kept.remove_all();
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
     }

@@ -31,10 +31,9 @@ pub(crate) struct PacketMemory {
 }
 
 impl PacketMemory {
-    pub(crate) fn try_new(config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn try_new(config: &Config, kept: &Kept) -> Result<Self, StartError> {
         let wanted_mib = u64::from(config.memory.mebibytes.get());
         // What an earlier daemon has left for this one is as good as free; what nobody comes back for is.
-        let kept = Kept::of(config);
         kept.remove_orphans();
         let hugepages = use_hugepages(config.memory.hugepages, wanted_mib, free_mib() + kept.huge_mib())?;
         let mib = config.memory.mebibytes.get();
