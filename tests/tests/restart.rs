@@ -74,6 +74,11 @@ fn address(spec: &ServiceSpec, family: Family) -> SocketAddr {
     SocketAddr::new(*spec.cluster_ips.iter().find(of).unwrap(), PORT)
 }
 
+/// A service in both families, so many times each.
+fn ends(spec: &ServiceSpec, count: usize) -> impl Iterator<Item = SocketAddr> {
+    Family::BOTH.into_iter().flat_map(move |family| std::iter::repeat_n(address(spec, family), count))
+}
+
 impl Stage {
     fn set() -> Self {
         let fabric = Fabric::start(&Plan::bridge(&[Role::Millrace]));
@@ -170,9 +175,7 @@ fn tcp_connections_of_all_kinds_go_on_after_a_kill_and_after_an_end() {
 fn a_server_that_speaks_first_after_the_restart_is_still_the_service() {
     let mut stage = Stage::set();
     let [_, clock, _] = Stage::services();
-    let mut heard: Vec<TcpStream> = Family::BOTH
-        .iter()
-        .flat_map(|family| [address(&clock, *family); 4])
+    let mut heard: Vec<TcpStream> = ends(&clock, 4)
         .map(|to| stage.client.pod.netns().within(move || TcpStream::connect(to).unwrap()))
         .collect();
     for killed in [true, false] {
@@ -194,9 +197,7 @@ fn udp_flows_and_clients_stay_with_their_endpoints() {
     let mut stage = Stage::set();
     let [web, _, home] = Stage::services();
     let client = &stage.client.pod;
-    let open: Vec<(UdpClient, String)> = Family::BOTH
-        .iter()
-        .flat_map(|family| [address(&web, *family); 12])
+    let open: Vec<(UdpClient, String)> = ends(&web, 12)
         .map(|to| {
             let talk = UdpClient::open(client, to).unwrap();
             let name = talk.ask().unwrap().name;
@@ -226,9 +227,7 @@ fn connections_that_are_made_and_ended_at_the_moment_of_a_kill_do_no_harm() {
     let mut open = conversations(&stage);
     let stop = Arc::new(AtomicBool::new(false));
     // Connections that live for a moment, always some of them half made or half forgotten.
-    let crowd: Vec<JoinHandle<u32>> = Family::BOTH
-        .iter()
-        .flat_map(|family| [address(&web, *family); 3])
+    let crowd: Vec<JoinHandle<u32>> = ends(&web, 3)
         .map(|to| {
             let (stop, netns) = (Arc::clone(&stop), stage.client.pod.netns().borrowed());
             std::thread::spawn(move || {
