@@ -364,7 +364,10 @@ impl Drop for Deployed {
             }
         }
         let left = hugepage_files(KEPT).into_iter().filter(|file| !self.before.contains(file));
-        left.for_each(|file| drop(fs::remove_file(file)));
+        left.for_each(|file| {
+            // Their directory stays while others have files there.
+            let _ = (fs::remove_file(&file), file.parent().map(fs::remove_dir));
+        });
     }
 }
 
