@@ -5,8 +5,9 @@ use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 
-/// In `bpf/`: the XDP program, and what leads the host to frontends at its own addresses.
-const PROGRAMS: [&str; 2] = ["steer", "lead"];
+/// In `bpf/`: the XDP program, the programs of an uplink that is received otherwise, and what leads the host to frontends at its own
+/// addresses.
+const PROGRAMS: [&str; 3] = ["steer", "take", "lead"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=bpf");

@@ -170,17 +170,19 @@ impl fmt::Display for PortRole {
     }
 }
 
-/// Where an XDP program runs.
+/// Where packets are taken from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
-    /// In the driver if it can, in the kernel's generic path otherwise.
+    /// By XDP in the driver, if it can and there is a NIC behind it. Otherwise pods' interfaces as `generic`, uplinks as `tc`.
     #[default]
     Auto,
-    /// In the driver.
+    /// By XDP in the driver.
     Native,
-    /// In the kernel's generic path.
+    /// By XDP in the kernel's generic path.
     Generic,
+    /// By traffic control, behind the kernel's receive offload. Uplinks only.
+    Tc,
 }
 
 /// Which side makes the vhost-user socket.

@@ -163,4 +163,29 @@ static __always_inline int is_claimed(const struct packet *packet)
 	return claimed_by_port(packet, own);
 }
 
+static __always_inline int read(CONTEXT *context, __u32 at, int is_ipv6, struct packet *packet)
+{
+	return is_ipv6 ? read_ipv6(context, at, packet) : read_ipv4(context, at, packet);
+}
+
+// Whether the frame is claimed. Its IP packet is then in `packet`.
+static __always_inline int is_ours(CONTEXT *context, struct packet *packet)
+{
+	LOOK(context, 0, struct ethhdr, ethernet);
+	struct packet quoted = {};
+	int is_ipv6;
+
+	if (!ethernet)
+		return 0;
+	// A frame with a VLAN tag belongs to the interface of that VLAN.
+	is_ipv6 = ethernet->h_proto == bpf_htons(ETH_P_IPV6);
+	if (!is_ipv6 && ethernet->h_proto != bpf_htons(ETH_P_IP))
+		return 0;
+	if (!read(context, sizeof(*ethernet), is_ipv6, packet))
+		return 0;
+	if (packet->content == ERROR && read(context, packet->quoted, is_ipv6, &quoted) && claimed_by_quote(&quoted))
+		return 1;
+	return is_claimed(packet);
+}
+
 #endif

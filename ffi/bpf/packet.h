@@ -66,14 +66,32 @@ struct packet {
 	enum fragment fragment;
 	// Offset of the packet that an ICMP error quotes, from the frame's start.
 	__u32 quoted;
+	// Offset of what stands behind the IP headers.
+	__u32 transport;
 };
 
 // Functions that are not inlined are verified each by itself, whatever its arguments are: the verifier has to follow only
 // few ways through the program.
 #define APART __attribute__((noinline))
 
-// The bytes from `at` on, if there are as many.
-static __always_inline void *look(struct xdp_md *context, __u32 at, __u32 bytes)
+#ifdef OF_SKB
+
+// What the program is given: a packet that is in a socket buffer already, in any number of pieces.
+#define CONTEXT struct __sk_buff
+
+// `name` is the `type` from `at` on, or null if there are not as many bytes.
+#define LOOK(context, at, type, name)                                                                                         \
+	type name##_bytes;                                                                                                    \
+	type *name = (at) > FARTHEST || bpf_skb_load_bytes(context, at, &name##_bytes, sizeof(type)) ? 0 : &name##_bytes
+
+#else
+
+// What the program is given: a packet in the driver's memory. Its first piece holds all headers.
+#define CONTEXT struct xdp_md
+
+#define LOOK(context, at, type, name) type *name = look(context, at, sizeof(type))
+
+static __always_inline void *look(CONTEXT *context, __u32 at, __u32 bytes)
 {
 	void *start = (void *)(long)context->data;
 	void *end = (void *)(long)context->data_end;
@@ -82,6 +100,22 @@ static __always_inline void *look(struct xdp_md *context, __u32 at, __u32 bytes)
 		return 0;
 	return start + at + bytes <= end ? start + at : 0;
 }
+
+#endif
+
+// The first bytes of an extension header.
+struct extension {
+	__u8 next;
+	__u8 length;
+	__be16 offset;
+	__be32 id;
+};
+
+// Those of TCP, UDP and SCTP.
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
 
 static __always_inline void read_icmp4(struct packet *packet, const struct icmp *icmp, __u32 at)
 {
@@ -122,43 +156,34 @@ static __always_inline void read_icmp6(struct packet *packet, const struct icmp 
 }
 
 // Reads the transport header at `at`.
-static __always_inline void read_transport(struct xdp_md *context, __u32 at, struct packet *packet)
+static __always_inline void read_transport(CONTEXT *context, __u32 at, struct packet *packet)
 {
-	struct icmp *icmp;
-	__be16 *ports;
-
 	packet->content = OTHER;
+	packet->transport = at;
 	if (packet->fragment == LATER)
 		return;
-	switch (packet->protocol) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
-	case IPPROTO_SCTP:
-		// All of them begin with source and destination port.
-		ports = look(context, at, 4);
+	if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_SCTP) {
+		LOOK(context, at, struct ports, ports);
 		if (!ports)
 			return;
 		packet->content = PORTS;
-		packet->source_port = ports[0];
-		packet->destination_port = ports[1];
-		return;
-	case IPPROTO_ICMP:
-		icmp = look(context, at, sizeof(*icmp));
-		if (icmp)
+		packet->source_port = ports->source;
+		packet->destination_port = ports->destination;
+	} else if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6) {
+		LOOK(context, at, struct icmp, icmp);
+		if (!icmp)
+			return;
+		if (packet->protocol == IPPROTO_ICMP)
 			read_icmp4(packet, icmp, at);
-		return;
-	case IPPROTO_ICMPV6:
-		icmp = look(context, at, sizeof(*icmp));
-		if (icmp)
+		else
 			read_icmp6(packet, icmp, at);
-		return;
 	}
 }
 
 // Reads the IPv4 packet at `at`; 0 when there is none.
-APART int read_ipv4(struct xdp_md *context, __u32 at, struct packet *packet)
+APART int read_ipv4(CONTEXT *context, __u32 at, struct packet *packet)
 {
-	struct iphdr *ip = look(context, at, sizeof(*ip));
+	LOOK(context, at, struct iphdr, ip);
 	__u16 fragment;
 
 	if (!packet || !ip || ip->version != 4 || ip->ihl < 5)
@@ -176,9 +201,9 @@ APART int read_ipv4(struct xdp_md *context, __u32 at, struct packet *packet)
 
 // Reads the extension header of type `protocol` at `at`. Gives its length in bytes and, above the lowest 16 bits, the type of
 // what follows; 0 when there is none.
-APART __u32 read_extension(struct xdp_md *context, __u32 at, __u32 protocol)
+APART __u32 read_extension(CONTEXT *context, __u32 at, __u32 protocol)
 {
-	__u8 *header = look(context, at, 8);
+	LOOK(context, at, struct extension, header);
 
 	if (!header)
 		return 0;
@@ -186,33 +211,33 @@ APART __u32 read_extension(struct xdp_md *context, __u32 at, __u32 protocol)
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_DSTOPTS:
-		return (header[1] + 1) * 8 | header[0] << 16;
+		return (header->length + 1) * 8 | header->next << 16;
 	case IPPROTO_AH:
-		return (header[1] + 2) * 4 | header[0] << 16;
+		return (header->length + 2) * 4 | header->next << 16;
 	case IPPROTO_FRAGMENT:
-		return 8 | header[0] << 16;
+		return 8 | header->next << 16;
 	}
 	return 0;
 }
 
 // Reads the fragment header at `at`.
-static __always_inline void read_fragment(struct xdp_md *context, __u32 at, struct packet *packet)
+static __always_inline void read_fragment(CONTEXT *context, __u32 at, struct packet *packet)
 {
-	__u8 *header = look(context, at, 8);
+	LOOK(context, at, struct extension, header);
 	__u16 offset;
 
 	if (!header)
 		return;
-	offset = bpf_ntohs(*(__be16 *)(header + 2));
-	packet->fragment_id = *(__be32 *)(header + 4);
+	offset = bpf_ntohs(header->offset);
+	packet->fragment_id = header->id;
 	// Offset and flag both zero: an atomic fragment (RFC 6946), a packet like any other.
 	packet->fragment = offset & IPV6_OFFSET ? LATER : offset & 1 ? FIRST : WHOLE;
 }
 
 // Reads the IPv6 packet at `at`; 0 when there is none.
-APART int read_ipv6(struct xdp_md *context, __u32 at, struct packet *packet)
+APART int read_ipv6(CONTEXT *context, __u32 at, struct packet *packet)
 {
-	struct ipv6hdr *ip = look(context, at, sizeof(*ip));
+	LOOK(context, at, struct ipv6hdr, ip);
 
 	if (!packet || !ip || ip->version != 6)
 		return 0;

@@ -43,34 +43,11 @@ static __always_inline int fits(struct xdp_md *context, int has_fragments)
 	return most && bytes <= *most;
 }
 
-static __always_inline int read(struct xdp_md *context, __u32 at, int is_ipv6, struct packet *packet)
-{
-	return is_ipv6 ? read_ipv6(context, at, packet) : read_ipv4(context, at, packet);
-}
-
-static __always_inline int is_ours(struct xdp_md *context)
-{
-	void *end = (void *)(long)context->data_end;
-	struct ethhdr *ethernet = (void *)(long)context->data;
-	struct packet packet = {}, quoted = {};
-	int is_ipv6;
-
-	if ((void *)(ethernet + 1) > end)
-		return 0;
-	// A frame with a VLAN tag belongs to the interface of that VLAN.
-	is_ipv6 = ethernet->h_proto == bpf_htons(ETH_P_IPV6);
-	if (!is_ipv6 && ethernet->h_proto != bpf_htons(ETH_P_IP))
-		return 0;
-	if (!read(context, sizeof(*ethernet), is_ipv6, &packet))
-		return 0;
-	if (packet.content == ERROR && read(context, packet.quoted, is_ipv6, &quoted) && claimed_by_quote(&quoted))
-		return 1;
-	return is_claimed(&packet);
-}
-
 static __always_inline int decide(struct xdp_md *context, int has_fragments)
 {
-	if (!take_all && !(is_ours(context) && fits(context, has_fragments)))
+	struct packet packet = {};
+
+	if (!take_all && !(is_ours(context, &packet) && fits(context, has_fragments)))
 		return XDP_PASS;
 	__u32 key = context->rx_queue_index;
 	if (slot_mask)

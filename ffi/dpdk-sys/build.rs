@@ -18,7 +18,7 @@ const FUNCTIONS: [&str; 11] = [
     "rte_log_set_level_pattern",
     "rte_log_cur_msg_log(level|type)",
     "rte_strerror",
-    "rte_pktmbuf_(pool_create|pool_create_extbuf|free_bulk|clone)",
+    "rte_pktmbuf_(pool_create_by_ops|pool_create_extbuf|free_bulk|clone)",
     "rte_mempool_(free|in_use_count|lookup)",
     "rte_dev_(probe|remove)",
     "rte_eth_(dev_(configure|start|stop|close|info_get|set_mtu|get_port_by_name|is_valid_port|socket_id|get_mtu)\

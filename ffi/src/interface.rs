@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Of `linux/sockios.h` and `linux/ethtool.h`.
+const SIOCSIFTXQLEN: libc::Ioctl = 0x8943;
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GTXCSUM: u32 = 0x16;
@@ -159,6 +160,44 @@ impl Probe {
     /// That of `ETHTOOL_SGRO`.
     pub(crate) fn set_merging(&self, name: &str, is_on: bool) -> io::Result<()> {
         self.ethtool(name, &mut Switch { command: ETHTOOL_SGRO, is_on: is_on.into() })
+    }
+
+    /// Sets the MTU of the interface `name`, bytes.
+    ///
+    /// # Errors
+    /// That of `SIOCSIFMTU`.
+    pub(crate) fn set_mtu(&self, name: &str, mtu: u32) -> io::Result<()> {
+        let mut request = request_for(name)?;
+        request.ifr_ifru.ifru_mtu = mtu.cast_signed();
+        self.tell(libc::SIOCSIFMTU as libc::Ioctl, request)
+    }
+
+    /// Sets how many packets the interface `name` keeps that its other end has not taken.
+    ///
+    /// # Errors
+    /// That of `SIOCSIFTXQLEN`.
+    pub(crate) fn set_queue_len(&self, name: &str, packets: u32) -> io::Result<()> {
+        let mut request = request_for(name)?;
+        // The kernel reads it where the MTU is (`ifr_qlen`).
+        request.ifr_ifru.ifru_mtu = packets.cast_signed();
+        self.tell(SIOCSIFTXQLEN, request)
+    }
+
+    /// Sets the interface `name` up.
+    ///
+    /// # Errors
+    /// That of `SIOCSIFFLAGS`.
+    pub(crate) fn set_up(&self, name: &str) -> io::Result<()> {
+        let flags = self.flags(name)? | libc::IFF_UP;
+        let mut request = request_for(name)?;
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        self.tell(libc::SIOCSIFFLAGS as libc::Ioctl, request)
+    }
+
+    fn tell(&self, what: libc::Ioctl, mut request: libc::ifreq) -> io::Result<()> {
+        // SAFETY: the requests that are made by this function read one ifreq, which `request` is.
+        let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), what, &raw mut request) };
+        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Asks the interface's driver; what a request is laid out as is said by the number that it begins with.

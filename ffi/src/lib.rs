@@ -16,6 +16,7 @@ pub mod open_checksum;
 mod plain_ip;
 pub mod schedule;
 pub mod tap;
+mod tc;
 pub mod vhost;
 pub mod virtio_header;
 pub mod xdp;

@@ -5,9 +5,9 @@ use crate::mbuf::Mbuf;
 use dpdk_sys as sys;
 use millrace_fastpath::port::Burst;
 use std::any::Any;
-use std::ffi::{CString, NulError, c_int};
+use std::ffi::{CString, NulError, c_char, c_int};
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 /// Bytes before the packet in a fresh mbuf.
@@ -27,12 +27,34 @@ pub struct MempoolConfig {
     pub data_room: u16,
     /// Mbufs that each registered thread keeps to itself, at most 512 and `count` / 1.5; 0 for none.
     pub cache: u32,
+    /// Which of the free mbufs comes next.
+    pub next: Next,
+}
+
+/// Which of the free mbufs of a pool comes next, where no thread's cache has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// The one that has been free for longest: threads do not get in each other's way.
+    Oldest,
+    /// The one that was freed last, whose memory is in the processor's caches: for large buffers.
+    Latest,
+}
+
+impl Next {
+    /// DPDK's driver for it (`rte_mempool_set_ops_byname`); none for the one that is best on the machine.
+    const fn driver(self) -> *const c_char {
+        match self {
+            Next::Oldest => ptr::null(),
+            Next::Latest => c"stack".as_ptr(),
+        }
+    }
 }
 
 impl MempoolConfig {
     /// A pool of `count` mbufs of [`DEFAULT_DATA_ROOM`], with caches of up to 256.
     pub fn new(name: impl Into<String>, count: u32) -> Self {
-        MempoolConfig { name: name.into(), count, data_room: DEFAULT_DATA_ROOM, cache: (count / 4).min(256) }
+        let (data_room, cache) = (DEFAULT_DATA_ROOM, (count / 4).min(256));
+        MempoolConfig { name: name.into(), count, data_room, cache, next: Next::Oldest }
     }
 }
 
@@ -120,17 +142,25 @@ impl Mempool {
     /// [`MempoolError`]: a name that is taken, too large a cache, or no memory.
     pub fn try_new(eal: &Eal, config: &MempoolConfig) -> Result<Mempool, MempoolError> {
         let name = CString::new(config.name.as_str())?;
-        // SAFETY: reads the C string only; checks all numbers itself.
-        let raw = unsafe {
-            sys::rte_pktmbuf_pool_create(
-                name.as_ptr(),
-                config.count,
-                config.cache,
-                0,
-                config.data_room,
-                ANY_SOCKET,
-            )
+        let create = |next: Next| {
+            // SAFETY: reads the C strings only; checks all numbers itself.
+            unsafe {
+                sys::rte_pktmbuf_pool_create_by_ops(
+                    name.as_ptr(),
+                    config.count,
+                    config.cache,
+                    0,
+                    config.data_room,
+                    ANY_SOCKET,
+                    next.driver(),
+                )
+            }
         };
+        let mut raw = create(config.next);
+        if raw.is_null() && config.next == Next::Latest {
+            // Its driver is a library of its own, which may not be there.
+            raw = create(Next::Oldest);
+        }
         Mempool::own(eal, config, raw, None)
     }
 

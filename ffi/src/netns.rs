@@ -1,8 +1,10 @@
-//! The network namespace that the process is in.
+//! Network namespaces: the one that the process is in, and new ones.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::thread;
 
 /// A number that this network namespace of the calling thread has alone, until the machine is started anew
 /// (`SO_NETNS_COOKIE`, Linux 5.14; the first namespace's is 1).
@@ -21,6 +23,22 @@ pub fn cookie() -> io::Result<u64> {
         0 => Ok(cookie),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A new network namespace. It is there while the file is open, or something runs in it.
+///
+/// # Errors
+/// Those of `unshare(2)` (`EPERM`: no `CAP_SYS_ADMIN`), of making a thread and of opening `/proc/thread-self/ns/net`.
+pub(crate) fn fresh() -> io::Result<File> {
+    let make = || {
+        // SAFETY: takes a number only, and changes where this thread opens sockets from now on; it ends right after.
+        match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+            0 => File::open("/proc/thread-self/ns/net"),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    let thread = thread::Builder::new().name("netns".to_owned()).spawn(make)?;
+    thread.join().map_err(|_| io::Error::other("the thread in the new namespace failed"))?
 }
 
 #[cfg(test)]

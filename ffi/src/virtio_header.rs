@@ -1,27 +1,53 @@
 //! `struct virtio_net_hdr` as Linux's TAP and packet sockets use it (include/uapi/linux/virtio_net.h), and [`Offload`].
 //!
-//! Ten bytes, little-endian: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset.
+//! Ten bytes, little-endian: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset. A TAP of Linux 6.17 has a longer form
+//! (`struct virtio_net_hdr_v1_hash_tunnel`, virtio 1.4, section 5.1.6), for large frames in a UDP tunnel: at its end are
+//! outer_th_offset and inner_nh_offset, with ten bytes between that mean nothing here.
 
+use crate::gso::outer;
 use millrace_fastpath::port::{Checksum, Gso, GsoKind, Offload};
 use thiserror::Error;
 
 /// Bytes of the header before each packet: without `num_buffers`, which neither has a use for.
 pub const HEADER_LEN: usize = 10;
 
+/// Bytes of the longer form.
+pub const TUNNEL_HEADER_LEN: usize = 24;
+
+/// Where the longer form has the offsets of the outer UDP header and of the inner IP header, from the frame's start.
+const OUTER_UDP: usize = 20;
+const INNER_IP: usize = 22;
+
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
+
+/// The outer UDP checksum is to be made, too.
+const TUNNEL_CSUM: u8 = 8;
 
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
+/// Added to the others: in a tunnel over IPv4, or IPv6.
+const TUNNEL_V4: u8 = 0x20;
+const TUNNEL_V6: u8 = 0x40;
 
 /// Bytes from the layer 4 header to its checksum.
 const TCP_CHECKSUM: u16 = 16;
 const UDP_CHECKSUM: u16 = 6;
 
+/// Bytes of headers.
+const ETHERNET: u16 = 14;
+const IPV4: u16 = 20;
+const UDP: u16 = 8;
+
 /// Layer 4 can begin no earlier than after an Ethernet and an IPv4 header.
-const FIRST_L4: u16 = 14 + 20;
+const FIRST_L4: u16 = ETHERNET + IPV4;
+
+/// Where the inner IP header of a tunnel can begin: behind the headers of Ethernet, IP, UDP and Ethernet, and as far as a frame can say
+/// of itself ([`Offload::outer`] in an mbuf).
+const FIRST_INNER: u16 = FIRST_L4 + UDP + ETHERNET;
+const LAST_INNER: u16 = 541 + ETHERNET;
 
 /// Why a header was refused. The frame it belongs to is dropped as malformed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -45,6 +71,14 @@ pub enum HeaderError {
     /// A frame that is to be cut, without the partial checksum that belongs to it.
     #[error("gso_type {0:#x} without the checksum of its protocol")]
     GsoChecksum(u8),
+    /// A large frame in a tunnel whose headers cannot lie where it is said.
+    #[error("a tunnel with IP at {inner_ip}, and a checksum from {start} on")]
+    Tunnel {
+        /// `inner_nh_offset`.
+        inner_ip: u16,
+        /// `csum_start`.
+        start: u16,
+    },
 }
 
 /// Reads the header of a frame whose first segment has `head` bytes.
@@ -79,6 +113,34 @@ pub fn decode(header: &[u8; HEADER_LEN], head: usize) -> Result<Offload, HeaderE
         return Err(HeaderError::GsoChecksum(gso_type));
     }
     Ok(Offload { checksum, gso: Some(Gso { kind, size }), outer: 0 })
+}
+
+/// Reads the longer header of a frame whose first segment has `head` bytes.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_tunnel(header: &[u8; TUNNEL_HEADER_LEN], head: usize) -> Result<Offload, HeaderError> {
+    let field = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let mut plain = [0; HEADER_LEN];
+    plain.copy_from_slice(&header[..HEADER_LEN]);
+    let is_in_tunnel = plain[1] & (TUNNEL_V4 | TUNNEL_V6) != 0;
+    plain[1] &= !(TUNNEL_V4 | TUNNEL_V6);
+    let offload = decode(&plain, head)?;
+    if !is_in_tunnel {
+        return Ok(offload);
+    }
+    let inner_ip = field(INNER_IP);
+    match offload.checksum {
+        // Where the outer UDP header is says the kernel wrongly of what it has put together itself: its GRO leaves the mark for layer
+        // 4 at the inner one. Before the inner IP header are those of Ethernet, of the tunnel, of UDP, IP and Ethernet.
+        Checksum::Partial { start, .. }
+            if (FIRST_INNER..=LAST_INNER).contains(&inner_ip) && inner_ip + IPV4 <= start =>
+        {
+            Ok(Offload { outer: inner_ip - ETHERNET, ..offload })
+        }
+        Checksum::Partial { start, .. } => Err(HeaderError::Tunnel { inner_ip, start }),
+        _ => Err(HeaderError::GsoChecksum(header[1])),
+    }
 }
 
 fn partial(start: u16, offset: u16, head: usize) -> Result<Checksum, HeaderError> {
@@ -116,6 +178,36 @@ pub fn encode(offload: Offload, head: &[u8]) -> [u8; HEADER_LEN] {
         }
     }
     header
+}
+
+/// Writes the longer header for a frame with `offload` whose first bytes are `head`. A frame in a tunnel that is not large can
+/// have but one checksum left to be made: its outer one, if the inner one is complete.
+pub fn encode_tunnel(offload: Offload, head: &[u8]) -> [u8; TUNNEL_HEADER_LEN] {
+    let mut header = [0; TUNNEL_HEADER_LEN];
+    let (udp, has_checksum) = (outer::udp_offset(offload.outer.into()), has_outer_checksum(offload, head));
+    let plain = match offload.checksum {
+        Checksum::Complete if has_checksum => {
+            let checksum = Checksum::Partial { start: udp as u16, offset: UDP_CHECKSUM };
+            Offload { checksum, ..offload }
+        }
+        _ => offload,
+    };
+    header[..HEADER_LEN].copy_from_slice(&encode(plain, head));
+    if offload.outer == 0 || offload.gso.is_none() {
+        return header;
+    }
+    let mut put = |at: usize, value: u16| header[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    put(OUTER_UDP, udp as u16);
+    put(INNER_IP, offload.outer + ETHERNET);
+    header[1] |= if outer::is_v6(udp) { TUNNEL_V6 } else { TUNNEL_V4 };
+    header[0] |= if has_checksum { TUNNEL_CSUM } else { 0 };
+    header
+}
+
+/// Whether an encapsulated frame is to have an outer UDP checksum.
+pub(crate) fn has_outer_checksum(offload: Offload, head: &[u8]) -> bool {
+    let at = outer::udp_offset(offload.outer.into()) + usize::from(UDP_CHECKSUM);
+    offload.outer != 0 && head.get(at..at + 2).is_some_and(|field| *field != [0, 0])
 }
 
 /// Bytes of all headers up to layer 4: a hint to the kernel how much to keep contiguous.
@@ -181,9 +273,81 @@ mod tests {
         }
 
         #[test]
+        fn what_is_encoded_of_a_tunnel_is_decoded(
+            offload in offloads(),
+            outer in prop::sample::select(vec![0_u16, 50, 70]),
+            has_checksum: bool,
+        ) {
+            let mut head = [0x50; 1024];
+            let field = usize::from(outer.max(16)) - 10;
+            head[field..field + 2].fill(u8::from(has_checksum));
+            let is_in_tunnel = outer != 0 && offload.gso.is_some();
+            let offload = match (offload.checksum, is_in_tunnel) {
+                (Checksum::Partial { start, offset }, true) => {
+                    let checksum = Checksum::Partial { start: start + outer, offset };
+                    Offload { checksum, outer, ..offload }
+                }
+                _ => offload,
+            };
+            let header = encode_tunnel(offload, &head);
+            prop_assert_eq!(decode_tunnel(&header, 1024), Ok(offload));
+            prop_assert_eq!(header[0] & TUNNEL_CSUM != 0, is_in_tunnel && has_checksum);
+            let family = match outer {
+                _ if !is_in_tunnel => 0,
+                50 => TUNNEL_V4,
+                _ => TUNNEL_V6,
+            };
+            prop_assert_eq!(header[1] & (TUNNEL_V4 | TUNNEL_V6), family);
+        }
+
+        #[test]
+        fn whatever_is_accepted_of_a_tunnel_has_its_headers_before_the_inner_ones(
+            header: [u8; TUNNEL_HEADER_LEN],
+            head in 0usize..2048,
+        ) {
+            let Ok(offload) = decode_tunnel(&header, head) else { return Ok(()) };
+            if offload.outer != 0 {
+                let Checksum::Partial { start, .. } = offload.checksum else { panic!("{offload:?}") };
+                prop_assert!(offload.gso.is_some() && offload.outer >= FIRST_L4 + UDP);
+                prop_assert!(offload.outer + FIRST_L4 <= start && usize::from(start) < head);
+            }
+        }
+
+        #[test]
         fn encoding_never_panics_on_a_short_head(offload in offloads(), head in 0usize..64) {
             encode(offload, &vec![0xff; head]);
+            encode_tunnel(Offload { outer: 50, ..offload }, &vec![0xff; head]);
         }
+    }
+
+    #[test]
+    fn of_two_checksums_in_a_tunnel_the_outer_one_is_left_to_be_made() {
+        let mut head = [0; 128];
+        let offload = Offload { outer: 50, ..Offload::NONE };
+        assert_eq!(encode_tunnel(offload, &head), [0; TUNNEL_HEADER_LEN]);
+        head[40] = 7;
+        let header = encode_tunnel(offload, &head);
+        let checksum = Checksum::Partial { start: 34, offset: UDP_CHECKSUM };
+        assert_eq!(decode_tunnel(&header, 128), Ok(Offload { checksum, ..Offload::NONE }));
+    }
+
+    #[test]
+    fn the_kernels_word_on_the_outer_udp_header_is_not_needed() {
+        // What Linux 6.18 says of two segments of 1398 bytes that it has put together: UDP at 84, where TCP is.
+        let header = [1, 0x21, 0, 1, 0x76, 5, 84, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 84, 0, 64, 0];
+        let checksum = Checksum::Partial { start: 84, offset: TCP_CHECKSUM };
+        let gso = Some(Gso { kind: GsoKind::TcpV4, size: 1398 });
+        assert_eq!(decode_tunnel(&header, 2048), Ok(Offload { checksum, gso, outer: 50 }));
+        let with = |inner_ip: u8| {
+            let mut header = header;
+            header[INNER_IP] = inner_ip;
+            decode_tunnel(&header, 2048)
+        };
+        assert_eq!(with(65), Err(HeaderError::Tunnel { inner_ip: 65, start: 84 }));
+        assert_eq!(with(55), Err(HeaderError::Tunnel { inner_ip: 55, start: 84 }));
+        assert!(with(56).is_ok());
+        let far = [1, 0x41, 0, 1, 0x76, 5, 0, 4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x2c, 2];
+        assert_eq!(decode_tunnel(&far, 2048), Err(HeaderError::Tunnel { inner_ip: 556, start: 1024 }));
     }
 
     #[test]

@@ -12,7 +12,8 @@ mod rules;
 use ipnet::IpNet;
 use millrace_fastpath::port::{Claim, ClaimChanges, PortCounters};
 use millrace_ffi::device::Opened;
-use millrace_ffi::xdp::{self, Arena, ArenaConfig, ClaimError, Steering, Take, XdpConfig, XdpError};
+use millrace_ffi::tap::TapPools;
+use millrace_ffi::xdp::{self, Arena, ArenaConfig, ClaimError, Steering, Take, XdpConfig, XdpError, XdpMode};
 use packet::{Body, Fragment, Packet, TCP, UDP, address, port, protocol};
 use pods::{Namespace, alone, eal, unique, veth};
 use proptest::prelude::*;
@@ -31,11 +32,16 @@ struct Uplink {
 }
 
 fn uplink(take: Take) -> Uplink {
+    uplink_in(take, XdpMode::Native)
+}
+
+fn uplink_in(take: Take, mode: XdpMode) -> Uplink {
     let (node, peer) = (Namespace::new("node"), Namespace::new("peer"));
     veth(&node, "nic", &peer, "10.78.0.1/24");
     let config = ArenaConfig { name: unique("arena"), chunks: 256, huge_pages: false };
     let arena = Arena::try_new(eal(), &config).unwrap();
-    let config = XdpConfig { take, ..XdpConfig::pod("nic") };
+    let large = TapPools::try_new(eal(), &unique("large"), arena.pool().clone(), 16).unwrap();
+    let config = XdpConfig { take, mode, large: Some(large), ..XdpConfig::pod("nic") };
     let counters = Arc::new(PortCounters::default());
     let (opened, steering) = node.within(|| xdp::open_steered(&config, &arena, &counters).unwrap());
     Uplink { steering, opened, _namespaces: [node, peer] }
@@ -74,8 +80,17 @@ fn make(steering: &Steering, claims: Vec<Claim>) -> Vec<Claim> {
 
 #[test]
 fn the_program_takes_what_the_reference_takes() {
+    takes_what_the_reference_takes(XdpMode::Native);
+}
+
+#[test]
+fn the_program_of_traffic_control_takes_what_the_reference_takes() {
+    takes_what_the_reference_takes(XdpMode::Tc);
+}
+
+fn takes_what_the_reference_takes(mode: XdpMode) {
     let _alone = alone();
-    let uplink = uplink(Take::ByMaps);
+    let uplink = uplink_in(Take::ByMaps, mode);
     let rules = RefCell::new(Rules::default());
     let taken = RefCell::new([0_u32; 2]);
     let cases = (prop::collection::vec(claim(), 0..8), prop::collection::vec(packet::packet(), 1..60));
@@ -126,8 +141,14 @@ fn a_map_that_is_full_leaves_out_what_it_has_no_room_for_until_there_is_room() {
 
 #[test]
 fn a_frame_that_ends_early_is_no_trouble() {
+    ends_early(XdpMode::Native, 14);
+    // The kernel tries that program on no less than an IP header.
+    ends_early(XdpMode::Tc, 14 + 40);
+}
+
+fn ends_early(mode: XdpMode, shortest: usize) {
     let _alone = alone();
-    let uplink = uplink(Take::ByMaps);
+    let uplink = uplink_in(Take::ByMaps, mode);
     make(
         &uplink.steering,
         vec![Claim::SourcePorts { address: "10.0.0.1".parse().unwrap(), first: 1, last: 9 }],
@@ -135,7 +156,7 @@ fn a_frame_that_ends_early_is_no_trouble() {
     TestRunner::new(Config { cases: 50, failure_persistence: None, ..Config::default() })
         .run(&packet::packet(), |packet| {
             let frame = packet.frame();
-            for end in 14..frame.len() {
+            for end in shortest..frame.len() {
                 prop_assert!(uplink.steering.takes(&frame[..end]).is_ok());
             }
             Ok(())
@@ -247,19 +268,21 @@ fn fragments_follow_their_first_until_its_number_is_used_again() {
 #[test]
 fn a_frame_with_a_vlan_tag_stays_with_the_kernel() {
     let _alone = alone();
-    let Uplink { steering, .. } = &uplink(Take::ByMaps);
-    steering.claim(&Claim::Destination("192.0.2.0/24".parse().unwrap())).unwrap();
-    let mut frame = tcp_to("192.0.2.1", 80).frame();
-    assert!(steering.takes(&frame).unwrap());
-    frame.splice(12..12, [0x81, 0, 0, 100]);
-    assert!(!steering.takes(&frame).unwrap());
+    for mode in [XdpMode::Native, XdpMode::Tc] {
+        let Uplink { steering, .. } = &uplink_in(Take::ByMaps, mode);
+        steering.claim(&Claim::Destination("192.0.2.0/24".parse().unwrap())).unwrap();
+        let mut frame = tcp_to("192.0.2.1", 80).frame();
+        assert!(steering.takes(&frame).unwrap());
+        frame.splice(12..12, [0x81, 0, 0, 100]);
+        assert!(!steering.takes(&frame).unwrap());
+    }
 }
 
 /// A kernel gives up after a million. Older ones follow more ways than newer ones do.
 #[test]
 fn the_verifier_has_little_to_look_at() {
     let _alone = alone();
-    let _uplink = uplink(Take::ByMaps);
+    let _uplinks = [XdpMode::Native, XdpMode::Tc].map(|mode| uplink_in(Take::ByMaps, mode));
     let looked_at = |text: String| {
         text.lines().find_map(|line| line.strip_prefix("verified_insns:")?.trim().parse::<u32>().ok())
     };
@@ -276,7 +299,18 @@ fn the_verifier_has_little_to_look_at() {
 #[test]
 fn steering_costs_less_than_a_packet_does_in_the_kernel() {
     let _alone = alone();
-    let Uplink { steering, .. } = &uplink(Take::ByMaps);
+    for mode in [XdpMode::Native, XdpMode::Tc] {
+        println!("{mode:?}:");
+        costs_little(&uplink_in(Take::ByMaps, mode).steering);
+    }
+    let everything = uplink(Take::Everything);
+    println!(
+        "everything: {:?}",
+        everything.steering.time(&tcp_to("10.1.0.7", 80).frame(), 1_000_000).unwrap()
+    );
+}
+
+fn costs_little(steering: &Steering) {
     let node = "192.0.2.1".parse().unwrap();
     steering.claim(&Claim::Destination("10.1.0.0/24".parse().unwrap())).unwrap();
     steering.claim(&Claim::Destination("10.96.0.0/12".parse().unwrap())).unwrap();
@@ -307,9 +341,4 @@ fn steering_costs_less_than_a_packet_does_in_the_kernel() {
         println!("{kind}: {time:?}");
         assert!(time < Duration::from_micros(5));
     }
-    let everything = uplink(Take::Everything);
-    println!(
-        "everything: {:?}",
-        everything.steering.time(&tcp_to("10.1.0.7", 80).frame(), 1_000_000).unwrap()
-    );
 }

@@ -142,8 +142,10 @@ fn several_queues_and_workers_carry_pods_and_the_host_beside_each_other() {
 }
 
 #[test]
-fn the_kernels_xdp_mode_is_chosen_where_configured() {
-    for mode in ["native", "generic"] {
+fn where_packets_are_taken_from_the_kernel_is_chosen_where_configured() {
+    for (mode, shows) in
+        [("native", Some("xdp ")), ("generic", Some("xdpgeneric")), ("tc", None), ("auto", None)]
+    {
         let mut fabric = Fabric::start_with(&Plan::bridge(&[Role::Millrace; 2]), |_, config| {
             config["uplinks"][0]["afXdp"] = json!({"mode": mode});
         });
@@ -157,7 +159,10 @@ fn the_kernels_xdp_mode_is_chosen_where_configured() {
             }
         }
         let shown = fabric.node(0).netns().must(&["ip", "-d", "link", "show", NIC]);
-        assert_eq!(shown.contains("xdpgeneric"), mode == "generic", "{shown}");
+        let attached = ["xdpgeneric", "xdp "].into_iter().find(|program| shown.contains(program));
+        assert_eq!(attached, shows, "{shown}");
+        let taps = fabric.node(0).netns().must(&["ip", "-br", "link", "show", "type", "tun"]);
+        assert_eq!(taps.contains("mr-in"), shows.is_none(), "{taps}");
         let (a, b) = (fabric.pod(0), fabric.pod(1));
         let _servers = [Echo::start(b, PORT), Echo::start(fabric.world(), PORT)];
         for family in Family::BOTH {

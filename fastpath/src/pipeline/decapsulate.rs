@@ -193,18 +193,24 @@ fn is_neighbour_discovery(packet: &[u8]) -> bool {
 }
 
 /// What is left to be done to the inner frame. An outer checksum says nothing of the inner one, unless what is partial is the
-/// inner one's (Linux calls that local checksum offload). Nothing for what cannot be.
+/// inner one's (Linux calls that local checksum offload). A large frame has to be one inner frame: what is many packets of a tunnel
+/// in one is not. Nothing for what cannot be.
 fn inner_offload(outer: Offload, overhead: usize) -> Option<Offload> {
-    if outer.gso.is_some() || outer.outer != 0 {
+    let overhead = overhead as u16;
+    if outer.outer != if outer.gso.is_some() { overhead } else { 0 } {
         return None;
     }
-    let overhead = overhead as u16;
     Some(match outer.checksum {
         Checksum::Partial { start, offset }
             if start >= overhead + ethernet::LEN as u16 + ipv4::LEN as u16 =>
         {
-            Offload { checksum: Checksum::Partial { start: start - overhead, offset }, ..Offload::NONE }
+            Offload {
+                checksum: Checksum::Partial { start: start - overhead, offset },
+                gso: outer.gso,
+                outer: 0,
+            }
         }
+        _ if outer.gso.is_some() => return None,
         _ => Offload::NONE,
     })
 }

@@ -54,6 +54,8 @@ pub enum TapStep {
     Offloads,
     /// `if_nametoindex(3)`.
     Index,
+    /// `SIOCSIFMTU`, `SIOCSIFTXQLEN` and `SIOCSIFFLAGS`.
+    Up,
 }
 
 impl fmt::Display for TapStep {
@@ -65,6 +67,7 @@ impl fmt::Display for TapStep {
             TapStep::Header => "setting the virtio-net header",
             TapStep::Offloads => "setting the offloads",
             TapStep::Index => "finding the interface's index",
+            TapStep::Up => "setting the interface up",
         })
     }
 }

@@ -2,7 +2,8 @@
 
 use super::error::{TapError, TapStep};
 use crate::interface::request_for;
-use crate::virtio_header::HEADER_LEN;
+use crate::virtio_header::{self, HEADER_LEN, HeaderError, TUNNEL_HEADER_LEN};
+use millrace_fastpath::port::Offload;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,19 +13,39 @@ use std::os::unix::fs::OpenOptionsExt;
 const OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 /// Whole UDP frames; since Linux 6.2, and only both together.
 const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+/// Whole frames in a UDP tunnel, without and with an outer checksum; since Linux 6.17 (`TUN_F_UDP_TUNNEL_GSO` and `…_GSO_CSUM` of
+/// linux/if_tun.h).
+const TUNNEL_OFFLOADS: u32 = 0x080 | 0x100;
+
+/// What frames a TAP carries whole, where the kernel can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Carries {
+    /// TCP and UDP.
+    TcpAndUdp,
+    /// TCP, and whatever is in a UDP tunnel; but no UDP, which could be many packets of a tunnel in one.
+    TcpAndTunnels,
+}
 
 /// A queue of a TAP. The interface goes away with the last one, unless it is to last.
 #[derive(Debug)]
-pub(super) struct TapFile {
+pub(crate) struct TapFile {
     file: File,
     /// Whether the kernel takes and gives whole UDP frames.
     udp: bool,
+    /// The same for frames in a UDP tunnel. The header is the longer one then.
+    tunnels: bool,
 }
 
 impl TapFile {
     /// Opens `queue` of the interface `name`, which has so many `queues`: makes it if it is to be `fresh`, else adds to the
     /// one that is there.
-    pub(super) fn open(name: &str, queue: u32, queues: u32, fresh: bool) -> Result<TapFile, TapError> {
+    pub(crate) fn open(
+        name: &str,
+        queue: u32,
+        queues: u32,
+        fresh: bool,
+        carries: Carries,
+    ) -> Result<TapFile, TapError> {
         let failed = |step| {
             let name = name.to_owned();
             move |source| TapError::System { name, queue, step, source }
@@ -32,14 +53,17 @@ impl TapFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
         let file = options.open("/dev/net/tun").map_err(failed(TapStep::Open))?;
-        let mut file = TapFile { file, udp: true };
+        let mut file = TapFile { file, udp: false, tunnels: false };
         file.attach(name, queues, fresh).map_err(failed(TapStep::Attach))?;
-        file.set_number(libc::TUNSETVNETHDRSZ, HEADER_LEN as i32).map_err(failed(TapStep::Header))?;
-        file.set_number(libc::TUNSETVNETLE, 1).map_err(failed(TapStep::Header))?;
-        if file.set_offloads(OFFLOADS | UDP_OFFLOADS).is_err() {
-            file.udp = false;
+        let more = if carries == Carries::TcpAndUdp { UDP_OFFLOADS } else { TUNNEL_OFFLOADS };
+        let has_more = file.set_offloads(OFFLOADS | more).is_ok();
+        if !has_more {
             file.set_offloads(OFFLOADS).map_err(failed(TapStep::Offloads))?;
         }
+        file.udp = has_more && carries == Carries::TcpAndUdp;
+        file.tunnels = has_more && carries == Carries::TcpAndTunnels;
+        file.set_number(libc::TUNSETVNETHDRSZ, file.header_len() as i32).map_err(failed(TapStep::Header))?;
+        file.set_number(libc::TUNSETVNETLE, 1).map_err(failed(TapStep::Header))?;
         Ok(file)
     }
 
@@ -80,7 +104,7 @@ impl TapFile {
     }
 
     /// The interface's name as it is now: it may have been renamed.
-    pub(super) fn name(&self) -> io::Result<String> {
+    pub(crate) fn name(&self) -> io::Result<String> {
         let mut request = request_for("")?;
         // SAFETY: TUNGETIFF writes one ifreq, which `request` is.
         let failed = unsafe { libc::ioctl(self.raw(), libc::TUNGETIFF, &raw mut request) };
@@ -113,13 +137,38 @@ impl TapFile {
         self.udp
     }
 
+    /// Whether the kernel takes and gives whole frames in a UDP tunnel.
+    pub(crate) fn carries_tunnels(&self) -> bool {
+        self.tunnels
+    }
+
+    /// Bytes of the header before each packet, at most [`TUNNEL_HEADER_LEN`].
+    pub(super) fn header_len(&self) -> usize {
+        if self.tunnels { TUNNEL_HEADER_LEN } else { HEADER_LEN }
+    }
+
+    /// What `header` says of a packet whose first segment has `head` bytes.
+    ///
+    /// # Errors
+    /// Those of [`virtio_header::decode`].
+    pub(super) fn decode(
+        &self,
+        header: &[u8; TUNNEL_HEADER_LEN],
+        head: usize,
+    ) -> Result<Offload, HeaderError> {
+        match header.first_chunk() {
+            Some(short) if !self.tunnels => virtio_header::decode(short, head),
+            _ => virtio_header::decode_tunnel(header, head),
+        }
+    }
+
     /// Reads a packet with its header; `EAGAIN` when there is none.
     pub(super) fn read(&self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         (&self.file).read_vectored(into)
     }
 
     /// Writes a packet with its header.
-    pub(super) fn write(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         (&self.file).write_vectored(from)
     }
 }

@@ -2,20 +2,14 @@
 //! loopback interface, the others it sends out by the NICs that it shares with us: at the egress of all these a program
 //! (`bpf/lead.c`) takes them to the TAP.
 //!
-//! Nothing is loaded before there is something to lead. The programs go with their descriptors, so with the device and with the
-//! process; before Linux 6.6 the kernel knows no such descriptors, and a process that was killed leaves them until the next
-//! one comes.
+//! Nothing is loaded before there is something to lead. The programs go with the device and with the process ([`tc`]).
 
 use super::file::TapFile;
 use crate::bpf_key::EndpointKey;
 use crate::interface;
+use crate::tc::{self, SchedClassifierLink, TcAttachType, Turn};
 use crate::xdp::{XdpError, chain};
 use aya::maps::{HashMap, MapData};
-use aya::programs::ProgramError;
-use aya::programs::tc::{
-    SchedClassifier, SchedClassifierLink, TcAttachType, qdisc_add_clsact, qdisc_detach_program,
-};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use millrace_fastpath::port::{Claim, ClaimChanges};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -137,23 +131,8 @@ impl Lead {
         interface: &str,
         place: TcAttachType,
     ) -> Result<SchedClassifierLink, XdpError> {
-        let attaching = "attaching the programs";
-        let program = object.program_mut(name);
-        let program: &mut SchedClassifier = match program.map(TryInto::try_into) {
-            Some(program) => program.map_err(|error| self.failed(attaching, &error))?,
-            None => return Err(self.refused(attaching, format!("the object has no program {name}"))),
-        };
-        match program.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(self.failed(attaching, &error)),
-        }
-        // What the kernel has no links for is kept by a queueing discipline, and may be left by a process that was killed.
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-            let _ = qdisc_add_clsact(interface);
-            let _ = qdisc_detach_program(interface, place, name);
-        }
-        let id = program.attach(interface, place).map_err(|error| self.failed(attaching, &error))?;
-        program.take_link(id).map_err(|error| self.failed(attaching, &error))
+        let attached = tc::attach(object, name, interface, place, Turn::Last);
+        attached.map_err(|reason| self.refused("attaching the programs", reason))
     }
 
     fn failed(&self, doing: &'static str, error: &dyn Error) -> XdpError {

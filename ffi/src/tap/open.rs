@@ -2,7 +2,7 @@
 
 use super::device::TapDevice;
 use super::error::{TapError, TapStep};
-use super::file::TapFile;
+use super::file::{Carries, TapFile};
 use super::lead::{Lead, LeadConfig};
 use super::place::within;
 use super::queue::TapQueue;
@@ -12,7 +12,7 @@ use crate::device::Opened;
 use crate::eal::Eal;
 use crate::interface;
 use crate::mbuf::Mbuf;
-use crate::mempool::{Mempool, MempoolConfig};
+use crate::mempool::{Mempool, MempoolConfig, Next};
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -60,8 +60,14 @@ impl TapPools {
     /// # Errors
     /// [`TapError::LargePool`].
     pub fn try_new(eal: &Eal, name: &str, small: Mempool, large: u32) -> Result<TapPools, TapError> {
-        let config = MempoolConfig { data_room: LARGE, cache: 0, ..MempoolConfig::new(name, large) };
+        let plain = MempoolConfig::new(name, large);
+        let config = MempoolConfig { data_room: LARGE, cache: 0, next: Next::Latest, ..plain };
         Ok(TapPools { small, large: Mempool::try_new(eal, &config)? })
+    }
+
+    /// The pool that small packets come from.
+    pub(super) fn small(&self) -> &Mempool {
+        &self.small
     }
 
     /// The pool of large buffers.
@@ -115,7 +121,7 @@ pub fn open_port(
         lead: config.lead.clone().map(|config| Lead::new(files[0].clone(), ifindex, config)),
     };
     let queue = |file| {
-        let queue = TapQueue::new(file, pools.small.clone(), pools.large.clone(), counters.clone());
+        let queue = TapQueue::new(file, pools, counters.clone());
         Box::new(queue) as Box<dyn PortQueue<Mbuf>>
     };
     let queues = files.into_iter().map(queue).collect();
@@ -131,7 +137,8 @@ fn open_files(config: &TapConfig) -> Result<(Vec<Arc<TapFile>>, u32), TapError> 
     }
     let mut files = Vec::new();
     for queue in 0..config.queues {
-        files.push(Arc::new(TapFile::open(name, queue, config.queues, queue == 0 && !config.adopted)?));
+        let fresh = queue == 0 && !config.adopted;
+        files.push(Arc::new(TapFile::open(name, queue, config.queues, fresh, Carries::TcpAndUdp)?));
     }
     let ifindex = interface::index(name).map_err(|source| failed_at(name, 0, TapStep::Index, source))?;
     Ok((files, ifindex))

@@ -1,12 +1,13 @@
 //! One queue of a TAP: what a worker polls.
 
 use super::file::TapFile;
+use super::open::TapPools;
 use super::pace::Pace;
 use crate::gro;
 use crate::gso::{self, Caps};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
-use crate::virtio_header::{self, HEADER_LEN};
+use crate::virtio_header::{self, TUNNEL_HEADER_LEN};
 use arrayvec::ArrayVec;
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 /// Frames that one poll reads at most: each may hold one of the large buffers.
 const READS: usize = 32;
 
+/// Bytes after which a poll reads no more: they are to be in the processor's caches still when they are written.
+const BYTES: u64 = 192 << 10;
+
 /// Pieces of memory that one write takes: the header, and a frame of 64 KiB in buffers of 2 KiB.
 const PIECES: usize = 64;
 
@@ -23,7 +27,7 @@ const PIECES: usize = 64;
 const ETHERNET: usize = 14;
 
 /// One queue of a TAP.
-pub(super) struct TapQueue {
+pub(crate) struct TapQueue {
     file: Arc<TapFile>,
     pool: Mempool,
     large: Mempool,
@@ -45,17 +49,14 @@ enum Written {
 }
 
 impl TapQueue {
-    /// A queue that takes small packets from `pool` and what does not fit there from `large`.
-    pub(super) fn new(
-        file: Arc<TapFile>,
-        pool: Mempool,
-        large: Mempool,
-        counters: Arc<PortCounters>,
-    ) -> TapQueue {
+    /// A queue that takes its buffers from `pools`.
+    pub(crate) fn new(file: Arc<TapFile>, pools: &TapPools, counters: Arc<PortCounters>) -> TapQueue {
+        let (pool, large) = (pools.small().clone(), pools.large().clone());
         let uso = file.carries_large_udp();
         let caps = Caps { checksum: true, tso4: true, tso6: true, uso, max_frame: gso::LARGEST_FRAME };
         let settled = VecDeque::with_capacity(BURST);
-        TapQueue { file, pool, large, counters, caps, pace: Pace::default(), parked: None, settled }
+        let pace = Pace::new();
+        TapQueue { file, pool, large, counters, caps, pace, parked: None, settled }
     }
 
     /// Reads one packet. Nothing when there is none, or no buffer.
@@ -64,16 +65,17 @@ impl TapQueue {
             // The packet stays with the kernel, whose queue is bounded: it is not lost here.
             return None;
         };
-        let mut header = [0; HEADER_LEN];
+        let mut header = [0; TUNNEL_HEADER_LEN];
+        let header_len = self.file.header_len();
         let (room, more) = (frame.tailroom(), tail.tailroom());
         let mut outcome = Ok(0);
         frame.extend_with(room, |first| {
             tail.extend_with(more, |rest| {
-                let into = [&mut header[..], first, rest];
+                let into = [&mut header[..header_len], first, rest];
                 outcome = self.file.read(&mut into.map(IoSliceMut::new));
             });
         });
-        let Some(len) = outcome.ok().map(|bytes| bytes.saturating_sub(HEADER_LEN)) else {
+        let Some(len) = outcome.ok().map(|bytes| bytes.saturating_sub(header_len)) else {
             frame.truncate(0);
             tail.truncate(0);
             self.parked = Some((frame, tail));
@@ -88,7 +90,7 @@ impl TapQueue {
             frame.truncate(len);
             self.parked = self.pool.alloc().map(|next| (next, tail));
         }
-        let offload = virtio_header::decode(&header, frame.head().len());
+        let offload = self.file.decode(&header, frame.head().len());
         match offload {
             Ok(offload) if len >= ETHERNET => {
                 frame.set_offload(offload);
@@ -149,7 +151,7 @@ impl PortQueue<Mbuf> for TapQueue {
             return 0;
         }
         let (mut frames, mut bytes) = (0, 0);
-        while frames < READS && !into.is_full() {
+        while frames < READS && bytes < BYTES && !into.is_full() {
             match self.read() {
                 None => break,
                 Some(Err(reason)) => self.counters.dropped(reason, 1),

@@ -98,6 +98,11 @@ impl ClaimMaps {
         ClaimMaps { destinations, sources, services, addresses, claims, service_kinds, own }
     }
 
+    /// Whether this is claimed.
+    pub(super) fn holds(&self, claim: Claim) -> bool {
+        self.claims.contains(&exact(claim))
+    }
+
     /// Makes a claim.
     pub(super) fn claim(&mut self, claim: Claim) -> Result<(), ClaimError> {
         let claim = exact(claim);

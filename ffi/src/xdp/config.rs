@@ -1,17 +1,22 @@
 //! What an AF_XDP port is to be like.
 
+use crate::tap::TapPools;
 use millrace_fastpath::tables::VXLAN_PORT;
 
-/// Where the XDP program runs.
+/// Where packets are taken from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum XdpMode {
-    /// In the driver when it can, otherwise as [`XdpMode::Generic`].
+    /// As [`XdpMode::Native`] where the driver can and a physical NIC is behind it, otherwise as [`XdpMode::Tc`] where that is
+    /// possible (and from Linux 6.6 on, when what is attached goes with the process), and else as [`XdpMode::Generic`].
     #[default]
     Auto,
-    /// In the driver, or not at all.
+    /// By XDP in the driver, or not at all.
     Native,
-    /// In the kernel's receive path behind the driver: works with every device, at the price of an skb.
+    /// By XDP in the kernel's receive path behind the driver: works with every device, at the price of an skb.
     Generic,
+    /// By traffic control, behind the kernel's receive offload (GRO), and through a TAP: large frames come as they are. Only for
+    /// what is taken by maps, and with [`XdpConfig::large`].
+    Tc,
 }
 
 /// How packets come into the packet memory.
@@ -43,8 +48,10 @@ pub struct XdpConfig {
     pub interface: String,
     /// Queues 0 to this number - 1 are used; 1 to 64.
     pub queues: u32,
-    /// Where the program runs.
+    /// Where packets are taken from the kernel.
     pub mode: XdpMode,
+    /// Where large frames come to, for [`XdpMode::Tc`]. Without it that mode is refused, and not chosen.
+    pub large: Option<TapPools>,
     /// How packets come in.
     pub copy: CopyMode,
     /// Which packets are taken.
@@ -65,6 +72,7 @@ impl XdpConfig {
             interface: interface.into(),
             queues: 1,
             mode: XdpMode::Auto,
+            large: None,
             copy: CopyMode::Copy,
             take: Take::Everything,
             fill: 64,

@@ -4,6 +4,7 @@ use super::below::Unmerged;
 use super::config::XdpMode;
 use super::error::XdpError;
 use super::handle::SharedSocket;
+use super::intake::Intake;
 use super::parts::Reach;
 use super::program::Steering;
 use super::socket::takes_long_frames;
@@ -26,8 +27,10 @@ pub(super) struct XdpDevice {
     pub(super) reach: Reach,
     /// What there is no room for.
     pub(super) waiting: Mutex<Waiting>,
+    /// Where packets come in, if not by the sockets.
+    pub(super) intake: Option<Intake>,
     /// As long as the port is open.
-    pub(super) _unmerged: Option<Unmerged>,
+    pub(super) unmerged: Option<Unmerged>,
 }
 
 impl XdpDevice {
@@ -39,6 +42,9 @@ impl XdpDevice {
     fn count_losses(&self) {
         for socket in &self.sockets {
             socket.count_losses(&self.counters);
+        }
+        if let Some(intake) = &self.intake {
+            intake.count_losses(&self.counters);
         }
     }
 }
@@ -58,7 +64,15 @@ impl Device for XdpDevice {
             Ok(flags) if flags & libc::IFF_RUNNING == 0 => {
                 down(format!("interface {} has no carrier", self.interface))
             }
-            Ok(_) => Link::Up,
+            Ok(_) => {
+                match self.intake.as_ref().map(|intake| (&intake.name, self.probe.flags(&intake.name))) {
+                    Some((name, Err(error))) => down(format!("interface {name}: {error}")),
+                    Some((name, Ok(flags))) if flags & libc::IFF_UP == 0 => {
+                        down(format!("interface {name} is down"))
+                    }
+                    _ => Link::Up,
+                }
+            }
         }
     }
 
@@ -83,6 +97,9 @@ impl Device for XdpDevice {
     /// More than the program or the sockets were made for takes others, where there are any.
     fn follow_mtu(&self, mtu: u16) -> Result<bool, XdpError> {
         let mtu = mtu.into();
+        if self.intake.as_ref().is_some_and(|intake| mtu > intake.mtu) {
+            return Ok(false);
+        }
         if mtu > self.reach.mtu() && self.reach == Reach::ONE && takes_long_frames() {
             return Ok(false);
         }
@@ -97,12 +114,16 @@ impl Device for XdpDevice {
 
     fn details(&self) -> Vec<(&'static str, String)> {
         self.count_losses();
-        let mode = if self.mode == XdpMode::Native { "native" } else { "generic" };
+        let mode = match (&self.intake, self.mode) {
+            (Some(intake), _) => format!("off (tc and {})", intake.name),
+            (None, XdpMode::Native) => "native".to_owned(),
+            _ => "generic".to_owned(),
+        };
         let zero_copy = !self.sockets.is_empty() && self.sockets.iter().all(|socket| socket.is_zero_copy());
         vec![
             ("interface", self.interface.clone()),
             ("queues", self.sockets.len().to_string()),
-            ("xdp", mode.to_owned()),
+            ("xdp", mode),
             ("copy", if zero_copy { "zero-copy" } else { "copy" }.to_owned()),
             ("largest-mtu", self.reach.mtu().to_string()),
         ]

@@ -1,5 +1,6 @@
 //! What can go wrong with an AF_XDP port.
 
+use crate::tap::TapError;
 use aya::maps::MapError;
 use millrace_fastpath::port::Claim;
 use std::fmt;
@@ -96,7 +97,7 @@ pub enum XdpError {
         /// Why not.
         reason: ClaimError,
     },
-    /// The XDP program could not be loaded or attached, or its maps could not be changed.
+    /// The program that takes packets could not be loaded or attached, or its maps could not be changed.
     #[error("af-xdp {interface}: {step}: {reason}")]
     Program {
         /// The interface.
@@ -105,6 +106,20 @@ pub enum XdpError {
         step: Step,
         /// The answer of the kernel or the verifier, down to its first cause.
         reason: String,
+    },
+    /// The TAP could not be made by which the uplink is received.
+    #[error("af-xdp {interface}: receiving by tc: {source}")]
+    Intake {
+        /// The interface.
+        interface: String,
+        /// What failed.
+        source: TapError,
+    },
+    /// Only an uplink with room for large frames is received by tc.
+    #[error("af-xdp {interface}: `mode: tc` is for uplinks only")]
+    NoTc {
+        /// The interface.
+        interface: String,
     },
     /// What leads the host's own packets to a TAP could not be put in place or changed.
     #[error("{interface}: leading the host to frontends at its own addresses: {doing}: {reason}")]
@@ -160,9 +175,11 @@ pub enum Step {
     MapRings,
     /// `bind(2)`.
     Bind,
-    /// Loading the XDP program and its maps.
+    /// Making a packet socket, with its ring.
+    PacketSocket,
+    /// Loading the program and its maps.
     LoadProgram,
-    /// Attaching the XDP program to the interface.
+    /// Attaching the program to the interface.
     AttachProgram,
     /// Entering a socket into a map.
     Enter,
@@ -178,10 +195,11 @@ impl fmt::Display for Step {
             Step::SizeRings => "setting the rings' sizes",
             Step::MapRings => "mapping the rings",
             Step::Bind => "binding the socket (is the queue there, and free?)",
-            Step::LoadProgram => "loading the XDP program (CAP_BPF and CAP_NET_ADMIN?)",
-            Step::AttachProgram => "attaching the XDP program (is another one there?)",
-            Step::Enter => "adding to the XDP program's map",
-            Step::TryProgram => "trying the XDP program",
+            Step::PacketSocket => "making the packet socket (CAP_NET_RAW?)",
+            Step::LoadProgram => "loading the program that takes packets (CAP_BPF and CAP_NET_ADMIN?)",
+            Step::AttachProgram => "attaching the program that takes packets (is another one there?)",
+            Step::Enter => "adding to the program's map",
+            Step::TryProgram => "trying the program",
         })
     }
 }

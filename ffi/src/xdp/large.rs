@@ -1,15 +1,18 @@
 //! Large frames, past AF_XDP: whole, through a packet socket, and cut by the kernel or the NIC. Datagrams of one flow that
-//! follow each other are such a frame, too.
+//! follow each other are such a frame, too. Where the uplink has a TAP that knows of tunnels, TCP in a tunnel goes out by that.
 //!
-//! Why: `docs/decisions/0017-large-frames-past-af-xdp.md`.
+//! Why: `docs/decisions/0017-large-frames-past-af-xdp.md` and `0020-receiving-behind-gro.md`.
 
 use super::packet::PacketSocket;
+use crate::checksum;
 use crate::gso::train::{Parts, Progress, Trains};
 use crate::gso::{self, convoy, outer};
-use crate::mbuf::Mbuf;
+use crate::mbuf::{ETHERNET, Mbuf, TCP_CHECKSUM};
+use crate::tap::TapFile;
 use crate::virtio_header;
-use millrace_fastpath::port::{DropReason, Frame, Gso, GsoKind, Offload};
+use millrace_fastpath::port::{Checksum, DropReason, Frame, Gso, GsoKind, Offload};
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 /// Large frames of a kind that are cut here after the kernel has refused one, before it is asked again.
 const REST: u32 = 1 << 16;
@@ -26,9 +29,14 @@ enum Kind {
     TunnelV4,
     TunnelV6,
     Datagrams,
+    /// By the TAP.
+    Tunnelled,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
+
+/// Bytes of a frame, at most: an Ethernet header, and as much as an IP header can say.
+const LONGEST_FRAME: usize = ETHERNET as usize + 65_535;
 
 impl Kind {
     fn of(gso: Gso, offload: &Offload) -> Kind {
@@ -61,6 +69,8 @@ pub(super) enum Handed {
 pub(super) struct Large {
     interface: String,
     socket: PacketSocket,
+    /// A TAP whose frames go out by the interface, and which takes large ones in tunnels.
+    tap: Option<Arc<TapFile>>,
     /// Bytes of a piece, at most.
     longest_piece: usize,
     datagrams: bool,
@@ -78,19 +88,22 @@ pub(super) struct Large {
 impl Large {
     /// The way for an interface of the calling thread's network namespace. `datagrams`: whether it is to be given large datagrams,
     /// which those of a tunnel are. `tunnel_port`: the UDP port of tunnels' packets, which get a checksum by this way; 0 for none.
+    /// `tap`: whose frames go out by the interface, too.
     ///
     /// # Errors
-    /// Those of [`PacketSocket::open`].
+    /// Those of [`PacketSocket::sender`].
     pub(super) fn open(
         interface: &str,
         ifindex: u32,
         longest_piece: usize,
         datagrams: bool,
         tunnel_port: u16,
+        tap: Option<Arc<TapFile>>,
     ) -> io::Result<Large> {
         Ok(Large {
             interface: interface.to_owned(),
-            socket: PacketSocket::open(ifindex)?,
+            socket: PacketSocket::sender(ifindex)?,
+            tap: tap.filter(|tap| tap.carries_tunnels()),
             longest_piece,
             datagrams,
             tunnel_port,
@@ -102,19 +115,70 @@ impl Large {
     }
 
     /// Whether to hand this frame over, as far as can be told before.
-    pub(super) fn takes(&mut self, frame: &Mbuf) -> bool {
+    pub(super) fn takes(&mut self, frame: &mut Mbuf) -> bool {
+        self.takes_tunnelled(frame) || self.takes_large(frame)
+    }
+
+    fn takes_large(&mut self, frame: &Mbuf) -> bool {
         let offload = frame.offload();
         let Some(gso) = offload.gso else { return false };
         let kind = Kind::of(gso, &offload);
         if !self.datagrams && !matches!(kind, Kind::TcpV4 | Kind::TcpV6) {
             return false;
         }
-        let resting = &mut self.resting[kind as usize];
-        if *resting > 0 {
-            *resting -= 1;
+        !self.is_resting(kind)
+            && gso::can_be_cut(frame, self.longest_piece)
+            && (offload.outer != 0 || frame.headers_bear_out())
+    }
+
+    /// Takes what goes out by the TAP, and makes its inner checksum if it is small.
+    fn takes_tunnelled(&mut self, frame: &mut Mbuf) -> bool {
+        if !self.is_tunnelled(frame) || self.is_resting(Kind::Tunnelled) {
             return false;
         }
-        gso::can_be_cut(frame, self.longest_piece) && (offload.outer != 0 || frame.headers_bear_out())
+        let offload = frame.offload();
+        match (offload.gso, offload.checksum) {
+            (Some(_), _) => frame.total_len() <= LONGEST_FRAME && gso::can_be_cut(frame, self.longest_piece),
+            // Not every NIC can make the inner one of a packet that is not large, and of two the kernel makes but one.
+            (None, Checksum::Partial { start, offset }) => {
+                let done =
+                    frame.total_len() <= self.longest_piece && checksum::complete(frame, start, offset);
+                if done {
+                    frame.set_offload(Offload { outer: offload.outer, ..Offload::NONE });
+                }
+                done
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a frame is one of a connection whose large frames go out by the TAP: all of these do, so that none overtakes another.
+    /// Such a connection leaves checksums to be made.
+    pub(super) fn is_tunnelled(&self, frame: &Mbuf) -> bool {
+        let Offload { checksum, outer, .. } = frame.offload();
+        let is_tcp = matches!(checksum, Checksum::Partial { offset: TCP_CHECKSUM, .. });
+        self.tap.is_some() && outer != 0 && is_tcp
+    }
+
+    /// Whether a frame that was [taken](Large::takes) goes out by the TAP.
+    pub(super) fn goes_by_tap(&self, frame: &Mbuf) -> bool {
+        let offload = frame.offload();
+        match offload.gso {
+            // Unfinished and small: it was made for that.
+            None => self.tap.is_some() && offload.outer != 0,
+            Some(_) => {
+                let is_resting = self.resting[Kind::Tunnelled as usize] > 0;
+                self.is_tunnelled(frame) && !is_resting && frame.total_len() <= LONGEST_FRAME
+            }
+        }
+    }
+
+    /// Whether the kernel has refused frames of this kind lately.
+    fn is_resting(&mut self, kind: Kind) -> bool {
+        let resting = &mut self.resting[kind as usize];
+        let is_resting = *resting > 0;
+        *resting = resting.saturating_sub(1);
+        is_resting
     }
 
     /// How many of these frames, from the first on, are to go together, or else (`Err`) none with those behind them.
@@ -161,6 +225,9 @@ impl Large {
     /// Sends a large frame that it [`takes`](Large::takes), or what is left of one that had to wait; or a finished one.
     pub(super) fn send(&mut self, frame: &Mbuf) -> Handed {
         let offload = frame.offload();
+        if let Some(handed) = self.send_tunnelled(frame) {
+            return handed;
+        }
         let outcome =
             if offload.outer == 0 { self.send_plain(frame, offload) } else { self.send_trains(frame) };
         self.was_used = true;
@@ -176,6 +243,20 @@ impl Large {
             self.progress = Progress::default();
         }
         handed
+    }
+
+    /// By the TAP; nothing if that is not the frame's way. What a NIC's queue has no room for is lost on that.
+    fn send_tunnelled(&mut self, frame: &Mbuf) -> Option<Handed> {
+        let tap = self.tap.as_ref().filter(|_| self.goes_by_tap(frame) && !self.is_amid())?;
+        let header = virtio_header::encode_tunnel(frame.offload(), frame.head());
+        let mut parts = Parts::new();
+        parts.push(IoSlice::new(&header));
+        let fits = frame.segments().all(|segment| parts.try_push(IoSlice::new(segment)).is_ok());
+        Some(match fits.then(|| tap.write(&parts)) {
+            Some(Ok(_)) => Handed::Whole,
+            Some(Err(error)) => self.failed(&error, Kind::Tunnelled),
+            None => Handed::Refused(0),
+        })
     }
 
     /// False: it is in too many pieces of memory.

@@ -45,7 +45,7 @@ impl Mapping {
         Ok((Mapping::map(len, flags, -1, 0)?.not_inherited()?, Pages::Ordinary))
     }
 
-    /// A ring of an AF_XDP socket. A child process does not inherit it: its copy would keep the socket open after
+    /// A ring of an AF_XDP or packet socket. A child process does not inherit it: its copy would keep the socket open after
     /// the parent has closed it.
     ///
     /// # Errors

@@ -6,6 +6,9 @@
 //!  Arena: [chunk|chunk|chunk|…]  = mbuf pool = UMEM of all sockets: a frame moves from port to port in place
 //! ```
 //!
+//! An uplink may be received otherwise ([`XdpMode::Tc`]): by a program of traffic control and a TAP, with whatever the kernel knows of
+//! checksums and large frames. Its sockets only send then.
+//!
 //! AF_XDP carries no offload state. Checksums that the other end of a veth has left out are known by their values
 //! ([`open_checksum`](crate::open_checksum)). What is sent with unfinished checksums is settled in software, and so are large
 //! frames, but for those of an uplink in copy mode: they go past the ring (`large`).
@@ -16,13 +19,18 @@ mod claims;
 mod config;
 mod custody;
 mod device;
+mod diversion;
 mod error;
 mod features;
 mod handle;
+mod incoming;
+mod intake;
 mod large;
 mod memory;
+mod merging;
 mod open;
 mod packet;
+mod packet_ring;
 mod parts;
 mod program;
 mod queue;

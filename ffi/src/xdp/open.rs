@@ -4,10 +4,14 @@ use super::arena::Arena;
 use super::below::{Unmerged, members};
 use super::config::{CopyMode, Take, XdpConfig, XdpMode};
 use super::device::XdpDevice;
-use super::error::{StepError, XdpError};
+use super::diversion::Diversion;
+use super::error::{Step, StepError, XdpError};
 use super::features;
 use super::handle::SharedSocket;
+use super::incoming::Incoming;
+use super::intake::Intake;
 use super::large::Large;
+use super::packet_ring;
 use super::parts::Reach;
 use super::program::{Flavour, MOST_QUEUES, Steering};
 use super::queue::{Parts, XdpQueue};
@@ -16,17 +20,24 @@ use crate::device::Opened;
 use crate::interface::{self, Probe};
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
+use crate::tap::{TapFile, TapQueue};
+use crate::tc;
 use millrace_fastpath::port::{PortCounters, PortQueue};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
 
 /// Drivers of interfaces that bundle others.
 const BUNDLES: [&str; 2] = ["bonding", "team"];
 
-/// The driver that lets its other end have an MTU above a page only with a program that knows of fragments.
+/// The driver that is another interface of this machine at its other end, and lets that have an MTU above a page only with a program
+/// that knows of fragments.
 const VETH: &str = "veth";
 
 /// Sizes that the kernel takes for a ring and that make sense for one.
 const RING_SIZES: std::ops::RangeInclusive<u32> = 8..=32_768;
+
+/// Slots of the rings of a socket that receives nothing: as many as the longest frame would take.
+const LEAST_FILL: u32 = 64;
 
 /// Opens the port that `config` describes, in the network namespace of the calling thread. Packets that the
 /// program takes arrive from now on.
@@ -47,73 +58,166 @@ pub fn open_steered(
     counters: &Arc<PortCounters>,
 ) -> Result<(Opened, Arc<Steering>), XdpError> {
     let Checked { ifindex, probe, mtu } = check(config)?;
-    let wanted_mode = mode_for(config, &probe)?;
     let driver = probe.driver(&config.interface);
-    let open_checksums = driver.as_deref().is_some_and(open_checksum::may_come_by);
-    let flavour = flavour_for(driver.as_deref(), mtu);
-    let steering = Steering::load(&config.interface, ifindex, config.queues, config.take, flavour)?;
-    let steering = Arc::new(steering);
-    let mut queues = Vec::new();
-    let mut sockets = Vec::new();
-    let mut reach = if flavour == Flavour::Long { Reach::most(config) } else { Reach::ONE };
-    for queue in 0..config.queues {
-        let Connected { socket, rings, reach: own } = connect(config, arena, ifindex, queue, mtu)
-            .map_err(|error| error.at(&config.interface, queue))?;
-        reach = reach.min(own);
-        let fd = socket.raw();
-        let shared = config.take == Take::ByMaps && !socket.is_zero_copy();
-        let large = if shared { way_for_large(config, &probe, ifindex, queue, own) } else { None };
-        let socket = Arc::new(SharedSocket::new(socket));
-        let parts = Parts {
-            queue,
-            arena: arena.clone(),
-            counters: counters.clone(),
-            steering: steering.clone(),
-            socket: socket.clone(),
-            fd,
-            rings,
-            ready: config.fill,
-            open_checksums,
-            reach: own,
-            large,
-        };
-        // From here on, dropping the queue gives back what it holds.
-        queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);
-        sockets.push(socket);
-        steering.enter(queue, fd)?;
+    let mode = mode_for(config, driver.as_deref())?;
+    let opening = Opening { config, arena, counters, ifindex, probe, mtu, driver };
+    match mode {
+        XdpMode::Tc => opening.by_tc(),
+        // Where the driver has no native mode, traffic control gives more than generic XDP.
+        XdpMode::Auto if has_tc(config) => match opening.by_xdp(XdpMode::Native) {
+            Err(error @ XdpError::Program { step: Step::AttachProgram, .. }) => {
+                tracing::info!(interface = config.interface, %error, "no native XDP");
+                open_steered(&XdpConfig { mode: XdpMode::Tc, ..config.clone() }, arena, counters)
+            }
+            outcome => outcome,
+        },
+        mode => opening.by_xdp(mode),
     }
-    steering.set_mtu(mtu, reach)?;
-    let mode = steering.attach(ifindex, wanted_mode)?;
-    let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
-    let _unmerged =
-        Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
-    let interface = config.interface.clone();
-    let counters = counters.clone();
-    let steered = steering.clone();
-    let device = XdpDevice {
-        interface,
-        mode,
-        steering: steered,
-        sockets,
-        counters,
-        probe,
-        reach,
-        waiting: Mutex::default(),
-        _unmerged,
-    };
-    Ok((Opened { device: Box::new(device), queues }, steering))
 }
 
-/// The way for large frames of an uplink whose packets the kernel copies. Where a driver sends from packet memory itself, pieces
-/// cost little; and what is in a pod need not know of packets that are larger than its MTU.
-fn way_for_large(config: &XdpConfig, probe: &Probe, ifindex: u32, queue: u32, reach: Reach) -> Option<Large> {
-    let interface = &config.interface;
-    let datagrams = !probe.hands_on_large_datagrams(interface);
-    Large::open(interface, ifindex, reach.longest_sent(), datagrams, config.tunnel_port)
-        .inspect_err(
-            |error| tracing::info!(interface, queue, %error, "large frames are cut before they are sent"),
-        )
-        .ok()
+/// A port that is being opened.
+struct Opening<'a> {
+    config: &'a XdpConfig,
+    arena: &'a Arena,
+    counters: &'a Arc<PortCounters>,
+    ifindex: u32,
+    probe: Probe,
+    mtu: u32,
+    driver: Option<String>,
+}
+
+impl Opening<'_> {
+    /// Received by XDP, in this mode.
+    fn by_xdp(self, wanted: XdpMode) -> Result<(Opened, Arc<Steering>), XdpError> {
+        let config = self.config;
+        let flavour = flavour_for(self.driver.as_deref(), self.mtu);
+        let steering = Steering::load(&config.interface, self.ifindex, config.queues, config.take, flavour)?;
+        let steering = Arc::new(steering);
+        let most = if flavour == Flavour::Long { Reach::most(config) } else { Reach::ONE };
+        let open_checksums = self.driver.as_deref().is_some_and(open_checksum::may_come_by);
+        let Sockets { queues, sockets, reach } = self.sockets(&steering, Vec::new(), open_checksums)?;
+        let reach = reach.min(most);
+        steering.set_mtu(self.mtu, reach)?;
+        let mode = steering.attach(self.ifindex, wanted)?;
+        let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
+        let mut device = self.device(mode, steering.clone(), sockets, reach, None);
+        device.unmerged =
+            Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
+        Ok((Opened { device: Box::new(device), queues }, steering))
+    }
+
+    /// Received by traffic control, through a TAP. The sockets only send.
+    fn by_tc(self) -> Result<(Opened, Arc<Steering>), XdpError> {
+        let config = self.config;
+        let Some(pools) = config.large.as_ref().filter(|_| config.take == Take::ByMaps) else {
+            return Err(XdpError::NoTc { interface: config.interface.clone() });
+        };
+        let Opening { ifindex, mtu, .. } = self;
+        let (intake, rings) =
+            Intake::open(&config.interface, ifindex, mtu, config.queues, config.tunnel_port)?;
+        let diversion = Diversion::load(&config.interface, ifindex, intake.ifindex)?;
+        diversion.attach(&intake.name, &intake.sockets)?;
+        packet_ring::start(&intake.sockets, ifindex)
+            .map_err(|source| StepError::new(Step::PacketSocket, source).at(&config.interface, 0))?;
+        let steering = Arc::new(Steering::diverting(&config.interface, diversion));
+        let ways = rings.into_iter().zip(&intake.sockets).zip(&intake.files).map(|((ring, socket), file)| {
+            let tap = TapQueue::new(file.clone(), pools, self.counters.clone());
+            let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
+            (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
+        });
+        let Sockets { queues, sockets, reach } = self.sockets(&steering, ways.collect(), false)?;
+        let device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));
+        Ok((Opened { device: Box::new(device), queues }, steering))
+    }
+
+    /// A socket on each queue. `ways`: by which the queues receive, with the TAP's files, if not by the sockets.
+    fn sockets(
+        &self,
+        steering: &Arc<Steering>,
+        ways: Vec<(Incoming, Arc<TapFile>)>,
+        open_checksums: bool,
+    ) -> Result<Sockets, XdpError> {
+        let config = self.config;
+        // A socket that only sends needs no chunks to receive into.
+        let only_sends = !ways.is_empty();
+        let mut ways = ways.into_iter();
+        let fill = if only_sends { LEAST_FILL.min(config.fill) } else { config.fill };
+        let copy = if only_sends { CopyMode::Copy } else { config.copy };
+        let binding = XdpConfig { fill, copy, ..config.clone() };
+        let mut made = Sockets { queues: Vec::new(), sockets: Vec::new(), reach: possible(config) };
+        for queue in 0..config.queues {
+            let Connected { socket, rings, reach } =
+                connect(&binding, self.arena, self.ifindex, queue, self.mtu)
+                    .map_err(|error| error.at(&config.interface, queue))?;
+            made.reach = made.reach.min(reach);
+            let fd = socket.raw();
+            let shared = config.take == Take::ByMaps && !socket.is_zero_copy();
+            let (incoming, tap) = ways.next().unzip();
+            let large = if shared { self.way_for_large(queue, reach, tap) } else { None };
+            let socket = Arc::new(SharedSocket::new(socket));
+            let parts = Parts {
+                queue,
+                arena: self.arena.clone(),
+                counters: self.counters.clone(),
+                steering: steering.clone(),
+                socket: socket.clone(),
+                fd,
+                rings,
+                ready: if only_sends { 0 } else { fill },
+                open_checksums,
+                reach,
+                large,
+                incoming,
+            };
+            // From here on, dropping the queue gives back what it holds.
+            made.queues.push(Box::new(XdpQueue::new(parts)) as Box<dyn PortQueue<Mbuf>>);
+            made.sockets.push(socket);
+            steering.enter(queue, fd)?;
+        }
+        Ok(made)
+    }
+
+    /// The way for large frames of an uplink whose packets the kernel copies. Where a driver sends from packet memory itself, pieces
+    /// cost little; and what is in a pod need not know of packets that are larger than its MTU.
+    fn way_for_large(&self, queue: u32, reach: Reach, tap: Option<Arc<TapFile>>) -> Option<Large> {
+        let interface = &self.config.interface;
+        let datagrams = !self.probe.hands_on_large_datagrams(interface);
+        Large::open(interface, self.ifindex, reach.longest_sent(), datagrams, self.config.tunnel_port, tap)
+            .inspect_err(
+                |error| tracing::info!(interface, queue, %error, "large frames are cut before they are sent"),
+            )
+            .ok()
+    }
+
+    fn device(
+        self,
+        mode: XdpMode,
+        steering: Arc<Steering>,
+        sockets: Vec<Arc<SharedSocket>>,
+        reach: Reach,
+        intake: Option<Intake>,
+    ) -> XdpDevice {
+        XdpDevice {
+            interface: self.config.interface.clone(),
+            mode,
+            steering,
+            sockets,
+            counters: self.counters.clone(),
+            probe: self.probe,
+            reach,
+            waiting: Mutex::default(),
+            intake,
+            unmerged: None,
+        }
+    }
+}
+
+/// The sockets of a port.
+struct Sockets {
+    queues: Vec<Box<dyn PortQueue<Mbuf>>>,
+    sockets: Vec<Arc<SharedSocket>>,
+    /// Chunks that a frame may take on all of them.
+    reach: Reach,
 }
 
 /// On how many queues the interface `name` of the calling thread's network namespace receives: a bond as many as that of its
@@ -177,15 +281,25 @@ fn flavour_for(driver: Option<&str>, mtu: u32) -> Flavour {
 }
 
 /// The mode to try. The kernel attaches a bond's native program to the members (`bond_xdp_set`), where a received packet does
-/// not fit a socket of the bond (`xsk_rcv_check`) and would be lost.
-fn mode_for(config: &XdpConfig, probe: &Probe) -> Result<XdpMode, XdpError> {
-    match probe.driver(&config.interface) {
-        Some(driver) if BUNDLES.contains(&driver.as_str()) => match config.mode {
-            XdpMode::Native => Err(XdpError::NoNativeMode { interface: config.interface.clone(), driver }),
-            XdpMode::Auto | XdpMode::Generic => Ok(XdpMode::Generic),
-        },
-        _ => Ok(config.mode),
+/// not fit a socket of the bond (`xsk_rcv_check`) and would be lost. A veth has native XDP, but for each packet it makes a copy with
+/// room for the program first (`veth_convert_skb_to_xdp_buff`), and its other end has to cut what it sends.
+fn mode_for(config: &XdpConfig, driver: Option<&str>) -> Result<XdpMode, XdpError> {
+    let is_bundle = driver.is_some_and(|driver| BUNDLES.contains(&driver));
+    let best = if has_tc(config) { XdpMode::Tc } else { XdpMode::Generic };
+    match (config.mode, driver) {
+        (XdpMode::Native, Some(driver)) if is_bundle => {
+            Err(XdpError::NoNativeMode { interface: config.interface.clone(), driver: driver.to_owned() })
+        }
+        (XdpMode::Auto, _) if is_bundle => Ok(best),
+        (XdpMode::Auto, Some(VETH)) if has_tc(config) => Ok(XdpMode::Tc),
+        (mode, _) => Ok(mode),
     }
+}
+
+/// Whether a port is better received by traffic control than by XDP without a driver's help: where the programs go with this process.
+fn has_tc(config: &XdpConfig) -> bool {
+    let is_possible = config.take == Take::ByMaps && config.large.is_some();
+    is_possible && config.copy != CopyMode::ZeroCopy && tc::has_links()
 }
 
 /// A bound socket, and how many chunks a frame of it may take.

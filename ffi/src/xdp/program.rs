@@ -2,6 +2,7 @@
 
 use super::claims::ClaimMaps;
 use super::config::{Take, XdpMode};
+use super::diversion::{self, Diversion};
 use super::error::{ClaimError, Step, XdpError, chain};
 use super::parts::Reach;
 use aya::maps::{Array, Map, MapData, XskMap};
@@ -11,6 +12,7 @@ use aya::{Ebpf, EbpfLoader};
 use millrace_fastpath::port::Claim;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -114,12 +116,22 @@ impl Program {
 /// held by a descriptor and pinned nowhere.
 pub struct Steering {
     interface: String,
-    program: Arc<Program>,
-    /// Its place in a shared program.
-    slot: Option<u32>,
     take: Take,
-    /// While the program is attached.
-    link: Mutex<Option<XdpLink>>,
+    way: Way,
+}
+
+/// How packets are taken from the kernel.
+enum Way {
+    /// By XDP, before the kernel has looked at them.
+    Xdp {
+        program: Arc<Program>,
+        /// Its place in a shared program.
+        slot: Option<u32>,
+        /// While the program is attached.
+        link: Mutex<Option<XdpLink>>,
+    },
+    /// By traffic control, behind the kernel's receive offload.
+    Tc(Box<Diversion>),
 }
 
 impl Steering {
@@ -139,24 +151,34 @@ impl Steering {
             Some((program, slot)) => (program, Some(slot)),
             None => (Arc::new(Program::load(interface, take.into(), flavour)?), None),
         };
-        Ok(Steering { interface: interface.to_owned(), program, slot, take, link: Mutex::new(None) })
+        let way = Way::Xdp { program, slot, link: Mutex::new(None) };
+        Ok(Steering { interface: interface.to_owned(), take, way })
     }
 
-    /// Claims frames of the interface from now on that are no longer than its MTU allows, and a socket takes.
+    /// Takes by claims, by a diversion that is attached already.
+    pub(super) fn diverting(interface: &str, diversion: Diversion) -> Steering {
+        Steering { interface: interface.to_owned(), take: Take::ByMaps, way: Way::Tc(Box::new(diversion)) }
+    }
+
+    /// Claims frames of the interface from now on that are no longer than its MTU allows, and a socket takes. Behind the kernel's
+    /// receive offload all are, however long.
     pub(super) fn set_mtu(&self, mtu: u32, reach: Reach) -> Result<(), XdpError> {
+        let Way::Xdp { program, .. } = &self.way else { return Ok(()) };
         if self.take == Take::Everything {
             return Ok(());
         }
         let longest = reach.longest_of(mtu);
-        let done = lock(&self.program.maps).longest.set(0, longest, 0);
+        let done = lock(&program.maps).longest.set(0, longest, 0);
         done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
     }
 
-    /// Attaches the program; gives the mode it runs in, which is not [`XdpMode::Auto`].
+    /// Attaches the XDP program; gives the mode it runs in, which is not [`XdpMode::Auto`].
     pub(super) fn attach(&self, ifindex: u32, mode: XdpMode) -> Result<XdpMode, XdpError> {
         let failed = |error: &dyn Error| refusal(&self.interface, Step::AttachProgram, error);
-        let mut object = lock(&self.program.object);
-        let program = program(&mut object, self.program.flavour, &self.interface)?;
+        // A diversion runs from the beginning.
+        let Way::Xdp { program: loaded, link, .. } = &self.way else { return Ok(XdpMode::Tc) };
+        let mut object = lock(&loaded.object);
+        let program = program(&mut object, loaded.flavour, &self.interface)?;
         let (id, mode) = match program.attach_to_if_index(ifindex, aya_mode(mode)) {
             Ok(id) if mode == XdpMode::Generic => (id, XdpMode::Generic),
             Ok(id) => (id, XdpMode::Native),
@@ -167,32 +189,32 @@ impl Steering {
             }
             Err(error) => return Err(failed(&error)),
         };
-        *lock(&self.link) = Some(program.take_link(id).map_err(|error| failed(&error))?);
+        *lock(link) = Some(program.take_link(id).map_err(|error| failed(&error))?);
         Ok(mode)
     }
 
     /// Takes the program off the interface: the kernel has all its packets back.
     pub(super) fn detach(&self) {
-        drop(lock(&self.link).take());
-    }
-
-    /// Sends the packets of `queue` to `socket`.
-    pub(super) fn enter(&self, queue: u32, socket: RawFd) -> Result<(), XdpError> {
-        let done = lock(&self.program.maps).sockets.set(self.key(queue), socket, 0);
-        done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
-    }
-
-    /// Leaves the packets of `queue` to the kernel.
-    pub(super) fn leave(&self, queue: u32) {
-        if let Err(error) = lock(&self.program.maps).sockets.unset(self.key(queue)) {
-            // Not an error of ours: the kernel has done it already when the interface went away.
-            tracing::debug!(interface = self.interface, queue, reason = chain(&error), "no socket to leave");
+        match &self.way {
+            Way::Xdp { link, .. } => drop(lock(link).take()),
+            Way::Tc(diversion) => diversion.detach(),
         }
     }
 
-    /// Where the program looks for a queue's socket.
-    fn key(&self, queue: u32) -> u32 {
-        self.slot.map_or(queue, |slot| queue * SLOTS + slot)
+    /// Sends the packets of `queue` to `socket`. Behind the kernel's receive offload there are no queues.
+    pub(super) fn enter(&self, queue: u32, socket: RawFd) -> Result<(), XdpError> {
+        let Way::Xdp { program, slot, .. } = &self.way else { return Ok(()) };
+        let done = lock(&program.maps).sockets.set(key(queue, *slot), socket, 0);
+        done.map_err(|error| refusal(&self.interface, Step::Enter, &error))
+    }
+
+    /// Leaves the packets of `queue` to the kernel; those of all others, too, behind the kernel's receive offload.
+    pub(super) fn leave(&self, queue: u32) {
+        let Way::Xdp { program, slot, .. } = &self.way else { return self.detach() };
+        if let Err(error) = lock(&program.maps).sockets.unset(key(queue, *slot)) {
+            // Not an error of ours: the kernel has done it already when the interface went away.
+            tracing::debug!(interface = self.interface, queue, reason = chain(&error), "no socket to leave");
+        }
     }
 
     /// Takes the packets that `claim` names from now on. Claiming again changes nothing.
@@ -219,10 +241,24 @@ impl Steering {
     ) -> Result<(), XdpError> {
         let done = match self.take {
             Take::Everything => Err(ClaimError::TakesEverything),
-            Take::ByMaps => how(&mut lock(&self.program.maps).claims, *claim),
+            Take::ByMaps => match &self.way {
+                Way::Xdp { program, .. } => how(&mut lock(&program.maps).claims, *claim),
+                Way::Tc(diversion) => how(&mut lock(diversion.claims()), *claim),
+            },
         };
         let interface = || self.interface.clone();
         done.map_err(|reason| XdpError::Claim { interface: interface(), claim: *claim, reason })
+    }
+
+    /// Whether a claim says that an end of this node's tunnels is there.
+    pub(super) fn ends_tunnel(&self, address: IpAddr, port: u16) -> bool {
+        let maps = match &self.way {
+            Way::Xdp { program, .. } => {
+                return lock(&program.maps).claims.holds(Claim::Tunnel { address, port });
+            }
+            Way::Tc(diversion) => diversion.claims(),
+        };
+        lock(maps).holds(Claim::Tunnel { address, port })
     }
 
     /// Whether a frame that arrives on queue 0 would come to the port. The kernel runs the program on a copy.
@@ -231,7 +267,11 @@ impl Steering {
     /// The kernel's: it takes no frame that is shorter than an Ethernet header, and none that is longer than a page where the
     /// program does not know of fragments.
     pub fn takes(&self, frame: &[u8]) -> Result<bool, XdpError> {
-        Ok(self.try_program(frame, 1)?.return_value == REDIRECT)
+        let answer = self.try_program(frame, 1)?.return_value;
+        Ok(match &self.way {
+            Way::Xdp { .. } => answer == REDIRECT,
+            Way::Tc(_) => diversion::TAKEN.contains(&answer),
+        })
     }
 
     /// How long the program takes for a frame, of so many runs the mean.
@@ -243,21 +283,44 @@ impl Steering {
     }
 
     fn try_program(&self, frame: &[u8], repeat: u32) -> Result<TestRunResult, XdpError> {
-        let mut object = lock(&self.program.object);
-        let program = program(&mut object, self.program.flavour, &self.interface)?;
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-        let done = program.test_run(options);
-        done.map_err(|error| refusal(&self.interface, Step::TryProgram, &error))
+        match &self.way {
+            Way::Xdp { program: loaded, .. } => {
+                let mut object = lock(&loaded.object);
+                let program = program(&mut object, loaded.flavour, &self.interface)?;
+                try_on(&self.interface, program, frame, repeat)
+            }
+            Way::Tc(diversion) => diversion.try_out(frame, repeat),
+        }
     }
 }
 
 impl Drop for Steering {
     fn drop(&mut self) {
         self.detach();
-        if let Some(slot) = self.slot {
-            lock(&self.program.slots).remove(&slot);
+        if let Way::Xdp { program, slot: Some(slot), .. } = &self.way {
+            lock(&program.slots).remove(slot);
         }
     }
+}
+
+/// Where the program looks for a queue's socket: `slot` is its place in a shared one.
+fn key(queue: u32, slot: Option<u32>) -> u32 {
+    slot.map_or(queue, |slot| queue * SLOTS + slot)
+}
+
+/// Runs a program on a frame that did not arrive, so many times.
+pub(super) fn try_on<P>(
+    interface: &str,
+    program: &P,
+    frame: &[u8],
+    repeat: u32,
+) -> Result<TestRunResult, XdpError>
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
+    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+    let done = program.test_run(options);
+    done.map_err(|error| refusal(interface, Step::TryProgram, &error))
 }
 
 /// What a program is loaded for.
@@ -304,13 +367,10 @@ fn loader(purpose: Purpose) -> MutexGuard<'static, EbpfLoader<'static>> {
 }
 
 fn aya_mode(mode: XdpMode) -> aya::programs::XdpMode {
-    match mode {
-        XdpMode::Auto | XdpMode::Native => aya::programs::XdpMode::Driver,
-        XdpMode::Generic => aya::programs::XdpMode::Skb,
-    }
+    if mode == XdpMode::Generic { aya::programs::XdpMode::Skb } else { aya::programs::XdpMode::Driver }
 }
 
-fn refusal(interface: &str, step: Step, error: &dyn Error) -> XdpError {
+pub(super) fn refusal(interface: &str, step: Step, error: &dyn Error) -> XdpError {
     XdpError::Program { interface: interface.to_owned(), step, reason: chain(error) }
 }
 
@@ -325,7 +385,7 @@ fn program<'a>(object: &'a mut Ebpf, flavour: Flavour, interface: &str) -> Resul
     program.try_into().map_err(|error| refusal(interface, Step::LoadProgram, &error))
 }
 
-fn take_map<M>(object: &mut Ebpf, interface: &str, name: &str) -> Result<M, XdpError>
+pub(super) fn take_map<M>(object: &mut Ebpf, interface: &str, name: &str) -> Result<M, XdpError>
 where
     M: TryFrom<Map, Error: Error>,
 {
@@ -334,6 +394,6 @@ where
 }
 
 /// A panic while the lock was held leaves nothing half done here: each call is one system call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ mod sending;
 use super::arena::{Arena, CHUNK, Lent};
 use super::custody::Custody;
 use super::handle::SharedSocket;
+use super::incoming::Incoming;
 use super::large::Large;
 use super::parts::{Arrival, Assembly, Reach};
 use super::program::Steering;
@@ -42,6 +43,8 @@ pub(super) struct Parts {
     pub(super) reach: Reach,
     /// The way for large frames, where they are not cut first.
     pub(super) large: Option<Large>,
+    /// Where packets come in, if not by the socket.
+    pub(super) incoming: Option<Incoming>,
 }
 
 /// One queue. Each chunk is either a frame that somebody owns, or in `custody`.
@@ -65,6 +68,7 @@ pub(super) struct XdpQueue {
     /// So many of them, from the first on, are known to go each by itself.
     alone: usize,
     large: Option<Large>,
+    incoming: Option<Incoming>,
     open_checksums: bool,
     reach: Reach,
     /// What the kernel takes: finished frames.
@@ -92,6 +96,7 @@ impl XdpQueue {
             pieces: VecDeque::with_capacity(2 * BURST),
             alone: 0,
             large: parts.large,
+            incoming: parts.incoming,
             open_checksums: parts.open_checksums,
             reach: parts.reach,
             caps: Caps::none(parts.reach.longest_sent()),
@@ -202,6 +207,9 @@ impl XdpQueue {
 
 impl PortQueue<Mbuf> for XdpQueue {
     fn rx_burst(&mut self, into: &mut Burst<Mbuf>) -> usize {
+        if let Some(incoming) = &mut self.incoming {
+            return incoming.rx_burst(into);
+        }
         let (before, mut bytes, mut malformed, mut taken) = (into.len(), 0, 0, 0);
         while !into.is_full() {
             let Some(descriptor) = self.rings.as_mut().and_then(|rings| rings.rx.pop()) else { break };
@@ -267,11 +275,20 @@ impl PortQueue<Mbuf> for XdpQueue {
         // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
         // The socket for large frames tells nobody when it has room again.
         let waits = self.large.is_some() && (self.unsent || !self.pieces.is_empty());
+        if let Some(incoming) = &mut self.incoming {
+            return !waits && incoming.arm();
+        }
         !waits && self.rings.as_mut().is_some_and(|rings| rings.rx.is_empty())
     }
 
+    fn disarm(&mut self) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.disarm();
+        }
+    }
+
     fn wake_fds(&self) -> Vec<i32> {
-        vec![self.fd]
+        self.incoming.as_ref().map_or_else(|| vec![self.fd], Incoming::wake_fds)
     }
 }
 

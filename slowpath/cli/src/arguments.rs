@@ -156,7 +156,7 @@ pub struct PortArguments {
     /// dpdk: the device.
     #[arg(long)]
     pub devargs: Option<String>,
-    /// af-xdp: auto, native or generic.
+    /// af-xdp: auto, native or generic (uplinks in the configuration also: tc).
     #[arg(long)]
     pub xdp_mode: Option<String>,
 }

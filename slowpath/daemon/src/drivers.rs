@@ -49,6 +49,7 @@ impl Driver<Mbuf> for Drivers {
                     Take::Claimed => XdpConfig {
                         fill: uplink_fill(arena, queues),
                         tunnel_port: self.tunnel_port,
+                        large: Some(self.memory.tap_pools.clone()),
                         ..XdpConfig::uplink(interface, queues)
                     },
                 };
@@ -121,6 +122,7 @@ fn xdp_mode(mode: Mode) -> XdpMode {
         Mode::Auto => XdpMode::Auto,
         Mode::Native => XdpMode::Native,
         Mode::Generic => XdpMode::Generic,
+        Mode::Tc => XdpMode::Tc,
     }
 }
 

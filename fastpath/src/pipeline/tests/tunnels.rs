@@ -257,6 +257,41 @@ fn a_large_frame_stays_whole_and_tells_what_stands_before_it() {
 }
 
 #[test]
+fn a_large_frame_comes_out_whole_and_a_row_of_the_tunnels_packets_does_not() {
+    for (net, kind) in families().into_iter().zip([GsoKind::TcpV4, GsoKind::TcpV6]) {
+        for is_v6 in [false, true] {
+            let packet =
+                Packet { payload: 20_000, ..Packet::new(UPLINK, remote(&net), net.a, TCP, (4000, 80)) };
+            let start = if net.a.is_ipv4() { 34 } else { 54 };
+            let checksum = Checksum::Partial { start, offset: 16 };
+            let large = Offload { checksum, gso: Some(Gso { kind, size: 1300 }), outer: 0 };
+            let arriving = |offload| {
+                let mut frame = inner(&packet);
+                frame.set_offload(large);
+                encapsulate(&mut frame, &seen_from_peer(is_v6, false), 1, 1).unwrap();
+                let told = frame.offload();
+                frame.set_offload(if let Some(offload) = offload { offload } else { told });
+                (told.outer, frame)
+            };
+            let (overhead, mut frame) = arriving(None);
+            assert_eq!(decapsulate(&mut frame, &tunnels(), NIC), Ok(Taken::Inner));
+            assert_eq!(frame.offload(), large);
+            assert_eq!(frame.total_len(), inner(&packet).total_len());
+            // What the kernel has made of many packets of the tunnel, or says of another tunnel's headers.
+            let checksum = Checksum::Partial { start: overhead - 16, offset: 6 };
+            let row = Offload { checksum, gso: Some(Gso { kind: GsoKind::Udp, size: 1300 }), outer: 0 };
+            let checksum = Checksum::Partial { start: start + overhead, offset: 16 };
+            let other = Offload { checksum, outer: overhead + 4, ..large };
+            let unsure = Offload { checksum: Checksum::Verified, outer: overhead, ..large };
+            for offload in [row, other, unsure] {
+                let (_, mut frame) = arriving(Some(offload));
+                assert_eq!(decapsulate(&mut frame, &tunnels(), NIC), Err(DropReason::TunnelHeader));
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_too_large_for_the_tunnel_is_cut_or_its_sender_told_the_inner_mtu() {
     let [v4, v6] = families();
     let mut node = node(false, false);

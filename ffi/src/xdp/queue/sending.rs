@@ -120,11 +120,11 @@ impl XdpQueue {
 
     /// Sends one frame, with nothing waiting before it: a large one, or where there is no way for those one of whatever state
     /// ([`gather`](Self::gather) has taken the others). Gives the frames and bytes that were taken.
-    pub(super) fn send(&mut self, frame: Mbuf) -> (u64, u64) {
+    pub(super) fn send(&mut self, mut frame: Mbuf) -> (u64, u64) {
         if !frame.is_unfinished() && frame.total_len() <= LONGEST_SENT as usize {
             return self.put(frame).map_or((0, 0), |bytes| (1, bytes));
         }
-        if self.large.as_mut().is_some_and(|large| large.takes(&frame)) {
+        if self.large.as_mut().is_some_and(|large| large.takes(&mut frame)) {
             self.pieces.push_back(frame);
         } else {
             self.settle(frame);
@@ -132,10 +132,12 @@ impl XdpQueue {
         self.send_pieces()
     }
 
-    /// Has the frames wait that are next and no large ones, where they may have company.
+    /// Has the frames wait that are next and go by the ring, where they may have company.
     pub(super) fn gather(&mut self, frames: &mut IntoIter<Mbuf, BURST>) {
-        let is_large = |frame: &Mbuf| frame.is_unfinished() && frame.offload().gso.is_some();
-        while self.large.is_some() && frames.as_slice().first().is_some_and(|first| !is_large(first)) {
+        while let Some(large) = &self.large
+            && let Some(first) = frames.as_slice().first()
+            && !(first.is_unfinished() && (first.offload().gso.is_some() || large.is_tunnelled(first)))
+        {
             frames.next().into_iter().for_each(|frame| self.settle(frame));
         }
     }
@@ -213,9 +215,9 @@ impl XdpQueue {
         ControlFlow::Continue((0, 0))
     }
 
-    /// Whether the next frame that waits is to go out whole.
+    /// Whether the next frame that waits is to go out whole, past the ring.
     fn has_large_waiting(&self) -> bool {
-        self.pieces.front().is_some_and(|first| first.offload().gso.is_some())
+        self.pieces.front().is_some_and(Mbuf::is_unfinished)
     }
 
     /// Puts the first frame that waits into the ring.
@@ -232,8 +234,16 @@ impl XdpQueue {
     /// Gives the first frame that waits to the way for large ones. What the ring was given before it goes first, or else it
     /// takes the same way, cut.
     fn hand_over(&mut self, is_large: bool) -> Step {
-        let amid = self.large.as_ref().is_some_and(Large::is_amid);
-        if is_large && !amid && !self.is_drained() {
+        let (amid, by_tap) = match (&self.large, self.pieces.front()) {
+            (Some(large), Some(first)) => (large.is_amid(), is_large && large.goes_by_tap(first)),
+            _ => (false, false),
+        };
+        if by_tap && !amid && self.unsent {
+            // What was finished by others before may be of the same connection. It is sent by the call.
+            self.publish();
+            self.wake();
+        }
+        if is_large && !amid && !by_tap && !self.is_drained() {
             return self.cut_first(0);
         }
         let (Some(large), Some(first)) = (&mut self.large, self.pieces.front()) else {
