@@ -7,7 +7,8 @@ TCP by iperf3 and one-byte requests between kernel stacks, through both nodes. P
 alone: testpmd sends 60-byte frames as fast as it can (core 0), the node forwards them (core 1) and what comes out of its NIC
 is counted and dropped. It sends them from a pod's veth ("mpps"), where what the sender's own kernel does bounds all alike,
 and, where nodes have such pods, from a vhost-user pod ("mpps vhost"). The wire carries packets of 1500 bytes, as a wire does:
-NICs cut what is larger, in software, for all alike.
+NICs cut what is larger, in software, for all alike. With `--wire plain` it is a pair of veths as they come, which carries whatever
+it is given: nobody cuts, makes checksums or puts anything together.
 """
 import argparse
 import contextlib
@@ -46,13 +47,14 @@ def vtep_mac(node):
     return f"02:56:c0:00:02:0{node}"
 
 
-def wire(nodes):
+def wire(nodes, is_plain):
     """One link between the NICs of two namespaces; all neighbours are known."""
     run("ip", "link", "add", "nic", "address", nic_mac(1), "netns", nodes[1], "type", "veth",
         "peer", "name", "nic", "address", nic_mac(2), "netns", nodes[2])
     for number, netns in nodes.items():
         other = 3 - number
-        run(*inside(netns, "ethtool", "-K", "nic", "tx", "off", "tso", "off", "gso", "off", "gro", "on"))
+        if not is_plain:
+            run(*inside(netns, "ethtool", "-K", "nic", "tx", "off", "tso", "off", "gso", "off", "gro", "on"))
         run(*inside(netns, "ip", "link", "set", "nic", "up"))
         run(*inside(netns, "ip", "addr", "add", f"{NODES[number]}/24", "dev", "nic"))
         run(*inside(netns, "ip", "neigh", "replace", NODES[other], "lladdr", nic_mac(other), "dev", "nic", "nud", "permanent"))
@@ -123,11 +125,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def system(name, kind, idle):
+def system(name, kind, args):
     """Two nodes with a pod each; (client, server, both nodes' namespaces, daemons)."""
     with tempfile.TemporaryDirectory(prefix="mrno") as room, namespaces("n1", "n2", "client", "server") as names:
         nodes, client, server = {1: names[0], 2: names[1]}, names[2], names[3]
-        wire(nodes)
+        wire(nodes, args.wire == "plain")
         places = ((1, nodes[1], client, CLIENT), (2, nodes[2], server, SERVER))
         who, mode = name.split("-")
         daemons = []
@@ -136,7 +138,7 @@ def system(name, kind, idle):
                 if who == "kernel":
                     kernel_node(number, netns, pod, address, mode == "vxlan")
                 else:
-                    daemons.append(Daemon(room, number, netns, pod, address, mode, kind, idle))
+                    daemons.append(Daemon(room, number, netns, pod, address, mode, kind, args.idle))
             for daemon in daemons:
                 daemon.wait()
             if kind != "vhost-user":
@@ -227,12 +229,12 @@ def packets_from_vhost(nodes, daemons, seconds):
 
 
 def measure(name, args):
-    with system(name, "tap", args.idle) as (client, server, _, _):
+    with system(name, "tap", args) as (client, server, _, _):
         found = streams(client, server, args.seconds)
-    with system(name, "af-xdp", args.idle) as (client, _, nodes, daemons):
+    with system(name, "af-xdp", args) as (client, _, nodes, daemons):
         found |= packets_from_veth(client, nodes, daemons, args.seconds)
     if name.startswith("millrace"):
-        with system(name, "vhost-user", args.idle) as (_, _, nodes, daemons):
+        with system(name, "vhost-user", args) as (_, _, nodes, daemons):
             found |= packets_from_vhost(nodes, daemons, args.seconds)
     return found
 
@@ -257,9 +259,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--idle", choices=("adaptive", "busy"), default="adaptive")
+    parser.add_argument("--wire", choices=("cut", "plain"), default="cut")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    report = {"machine": machine.describe(), "rounds": []}
+    report = {"machine": machine.describe(), "wire": args.wire, "rounds": []}
     for number in range(args.rounds):
         rates = {name: measure(name, args) for name in args.systems.split(",")}
         report["rounds"].append(rates)
@@ -268,7 +271,8 @@ def main():
     print(json.dumps(report["ratios"], indent=1))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "nodes.json").write_text(json.dumps(report, indent=1) + "\n")
+        name = "nodes.json" if args.wire == "cut" else "nodes-plain.json"
+        (args.out / name).write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
