@@ -171,7 +171,8 @@ def main():
     print(json.dumps(report["ratios"], indent=1))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "kernel-pods.json").write_text(json.dumps(report, indent=1) + "\n")
+        name = "kernel-pods.json" if args.idle == "adaptive" else f"kernel-pods-{args.idle}.json"
+        (args.out / name).write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
