@@ -4,7 +4,8 @@
 //! interrupt, and a pod that waits for an answer waits for that. So a worker that was woken soon after it had fallen
 //! asleep polls on for longer the next time, as the kernel's own haltpoll governor does for idle cores; one that slept
 //! long goes to sleep early. Where others run on the core it is not halted and waking is cheap, while a core that was
-//! given away by a yield comes back a slice later: then a worker sleeps at once.
+//! given away by a yield comes back when they are done, or a slice later: then a worker sleeps at once, for a time that follows
+//! from how long it was away. Who computes takes whole slices; who asks and waits for answers is gone at once.
 
 use millrace_fastpath::pipeline::Nanos;
 use std::time::Duration;
@@ -16,8 +17,9 @@ const MOST: Duration = Duration::from_micros(100);
 
 /// A yield that took so long has given the core to somebody.
 const AWAY: Duration = Duration::from_micros(50);
-/// For how long the core counts as shared then.
-const SHARED: Duration = Duration::from_millis(10);
+/// The core counts as shared then for so many times as long, and at most for this time.
+const SHARED: u64 = 6;
+const MOST_SHARED: Duration = Duration::from_millis(10);
 
 /// Follows how far apart frames come, and whether somebody else wants the core.
 #[derive(Debug)]
@@ -81,10 +83,11 @@ impl Spin {
     }
 
     fn notice(&mut self, now: Nanos) {
-        if let Some(offered) = self.offered.take()
-            && between(offered, now) > AWAY
-        {
-            self.shared_until = Nanos(now.0 + SHARED.as_nanos() as u64);
+        let Some(offered) = self.offered.take() else { return };
+        let away = between(offered, now);
+        if away > AWAY {
+            let shared = (away.as_nanos() as u64 * SHARED).min(MOST_SHARED.as_nanos() as u64);
+            self.shared_until = Nanos(now.0 + shared);
         }
     }
 
@@ -139,10 +142,17 @@ mod tests {
         spin.offers(micros(1_001));
         let idle = spin.idle(micros(1_003));
         assert!(!spin.is_over(idle, micros(1_003)));
-        spin.offers(micros(1_003));
-        spin.worked(micros(2_000));
-        assert!(spin.is_over(Duration::ZERO, micros(2_000)) && spin.is_over(Duration::ZERO, micros(11_999)));
-        assert!(!spin.is_over(Duration::ZERO, micros(12_000)));
+        let mut is_shared = |from, to, until| {
+            spin.offers(micros(from));
+            spin.worked(micros(to));
+            assert!(
+                spin.is_over(Duration::ZERO, micros(to)) && spin.is_over(Duration::ZERO, micros(until - 1))
+            );
+            assert!(!spin.is_over(Duration::ZERO, micros(until)));
+        };
+        // Somebody who had an answer to give, and somebody who computes.
+        is_shared(1_003, 1_103, 1_703);
+        is_shared(2_000, 5_000, 15_000);
     }
 
     #[test]
