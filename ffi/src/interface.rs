@@ -169,7 +169,7 @@ impl Probe {
     pub(crate) fn set_mtu(&self, name: &str, mtu: u32) -> io::Result<()> {
         let mut request = request_for(name)?;
         request.ifr_ifru.ifru_mtu = mtu.cast_signed();
-        self.tell(libc::SIOCSIFMTU as libc::Ioctl, request)
+        self.exchange(libc::SIOCSIFMTU as libc::Ioctl, request).map(drop)
     }
 
     /// Sets how many packets the interface `name` keeps that its other end has not taken.
@@ -180,7 +180,7 @@ impl Probe {
         let mut request = request_for(name)?;
         // The kernel reads it where the MTU is (`ifr_qlen`).
         request.ifr_ifru.ifru_mtu = packets.cast_signed();
-        self.tell(SIOCSIFTXQLEN, request)
+        self.exchange(SIOCSIFTXQLEN, request).map(drop)
     }
 
     /// Sets the interface `name` up.
@@ -191,13 +191,7 @@ impl Probe {
         let flags = self.flags(name)? | libc::IFF_UP;
         let mut request = request_for(name)?;
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
-        self.tell(libc::SIOCSIFFLAGS as libc::Ioctl, request)
-    }
-
-    fn tell(&self, what: libc::Ioctl, mut request: libc::ifreq) -> io::Result<()> {
-        // SAFETY: the requests that are made by this function read one ifreq, which `request` is.
-        let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), what, &raw mut request) };
-        if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        self.exchange(libc::SIOCSIFFLAGS as libc::Ioctl, request).map(drop)
     }
 
     /// Asks the interface's driver; what a request is laid out as is said by the number that it begins with.
@@ -211,7 +205,10 @@ impl Probe {
     }
 
     fn ask(&self, what: libc::Ioctl, name: &str) -> io::Result<libc::ifreq> {
-        let mut request = request_for(name)?;
+        self.exchange(what, request_for(name)?)
+    }
+
+    fn exchange(&self, what: libc::Ioctl, mut request: libc::ifreq) -> io::Result<libc::ifreq> {
         // SAFETY: the requests that are made by this function read and write one ifreq, which `request` is.
         let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), what, &raw mut request) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(request) }

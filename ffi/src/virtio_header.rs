@@ -205,7 +205,7 @@ pub fn encode_tunnel(offload: Offload, head: &[u8]) -> [u8; TUNNEL_HEADER_LEN] {
 }
 
 /// Whether an encapsulated frame is to have an outer UDP checksum.
-pub(crate) fn has_outer_checksum(offload: Offload, head: &[u8]) -> bool {
+fn has_outer_checksum(offload: Offload, head: &[u8]) -> bool {
     let at = outer::udp_offset(offload.outer.into()) + usize::from(UDP_CHECKSUM);
     offload.outer != 0 && head.get(at..at + 2).is_some_and(|field| *field != [0, 0])
 }

@@ -286,6 +286,14 @@ fn two_kernels_exchange_tcp_plain_and_in_tunnels() {
     }
 }
 
+/// TCP segments in their order, of which `first` is the first. GRO has the kernel see a tunnel's last packet with PSH first.
+fn by_sequence(mut frames: Vec<Vec<u8>>, packet: Packet, first: &[u8]) -> Vec<Vec<u8>> {
+    let at = usize::from(packet.start()) + 4;
+    let sequence = |frame: &[u8]| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    frames.sort_by_key(|frame| sequence(frame).wrapping_sub(sequence(first)));
+    frames
+}
+
 /// A tunnel of the kernel's between two addresses, by an interface.
 fn vxlan(namespace: &Namespace, interface: &str, id: &str, local: &str, remote: &str, address: &str) {
     let name = format!("vx{id}");
@@ -310,10 +318,7 @@ fn packets_of_others_tunnels_at_the_port_are_datagrams_like_others() {
             let frames = site.receive(wanted.len());
             assert!(frames.iter().all(|frame| frame.offload().outer == 0 && frame.offload().gso.is_none()));
             let inner = frames.into_iter().map(|frame| inner(frame, before));
-            let mut arrived = on_the_wire(&site.small, inner);
-            let at = usize::from(Packet::Tcp4.start()) + 4;
-            let sequence = |frame: &Vec<u8>| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-            arrived.sort_by_key(|frame| sequence(frame).wrapping_sub(sequence(&wanted[0])));
+            let arrived = by_sequence(on_the_wire(&site.small, inner), Packet::Tcp4, &wanted[0]);
             assert_same(&arrived, &wanted, &format!("{id} cut {is_cut}"));
         }
         site.close();
@@ -340,11 +345,7 @@ fn tcp_in_a_tunnel_comes_whole_and_what_was_cut_is_put_together() {
                 let largest = frames.iter().map(Mbuf::offload).find(|offload| offload.outer != 0).unwrap();
                 assert_eq!((largest.outer, largest.gso), (before, Some(packet.gso(SIZE))), "{what}");
                 let inner = frames.into_iter().map(|frame| inner(frame, before));
-                let mut arrived = on_the_wire(&site.small, inner);
-                // And it has the kernel see a last packet with PSH first.
-                let at = usize::from(packet.start()) + 4;
-                let sequence = |frame: &Vec<u8>| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-                arrived.sort_by_key(|frame| sequence(frame).wrapping_sub(sequence(&wanted[0])));
+                let arrived = by_sequence(on_the_wire(&site.small, inner), packet, &wanted[0]);
                 assert_same(&arrived, &wanted, &what);
             }
         }

@@ -39,7 +39,7 @@ pub(crate) struct TapFile {
 impl TapFile {
     /// Opens `queue` of the interface `name`, which has so many `queues`: makes it if it is to be `fresh`, else adds to the
     /// one that is there.
-    pub(crate) fn open(
+    pub(super) fn open(
         name: &str,
         queue: u32,
         queues: u32,
@@ -104,7 +104,7 @@ impl TapFile {
     }
 
     /// The interface's name as it is now: it may have been renamed.
-    pub(crate) fn name(&self) -> io::Result<String> {
+    pub(super) fn name(&self) -> io::Result<String> {
         let mut request = request_for("")?;
         // SAFETY: TUNGETIFF writes one ifreq, which `request` is.
         let failed = unsafe { libc::ioctl(self.raw(), libc::TUNGETIFF, &raw mut request) };

@@ -18,5 +18,6 @@ mod queue;
 pub use error::{TapError, TapStep};
 pub(crate) use file::{Carries, TapFile};
 pub use lead::LeadConfig;
+pub(crate) use open::open_files;
 pub use open::{TapConfig, TapPools, TapPort, open, open_port};
 pub(crate) use queue::TapQueue;

@@ -112,7 +112,7 @@ pub fn open_port(
     if !(1..=MOST_QUEUES).contains(&config.queues) {
         return Err(TapError::Queues { name, queues: config.queues });
     }
-    let outcome = within(config.namespace.as_ref(), || open_files(config));
+    let outcome = within(config.namespace.as_ref(), || open_files(config, Carries::TcpAndUdp));
     let (files, ifindex) = outcome.map_err(|source| failed_at(&name, 0, TapStep::Enter, source))??;
     let device = TapDevice {
         file: files[0].clone(),
@@ -129,7 +129,10 @@ pub fn open_port(
 }
 
 /// All queues of the interface in the thread's network namespace, and its index.
-fn open_files(config: &TapConfig) -> Result<(Vec<Arc<TapFile>>, u32), TapError> {
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn open_files(config: &TapConfig, carries: Carries) -> Result<(Vec<Arc<TapFile>>, u32), TapError> {
     let name = &config.name;
     if config.adopted {
         // Without this a missing interface would be made, without anything that belongs to it.
@@ -138,7 +141,7 @@ fn open_files(config: &TapConfig) -> Result<(Vec<Arc<TapFile>>, u32), TapError> 
     let mut files = Vec::new();
     for queue in 0..config.queues {
         let fresh = queue == 0 && !config.adopted;
-        files.push(Arc::new(TapFile::open(name, queue, config.queues, fresh, Carries::TcpAndUdp)?));
+        files.push(Arc::new(TapFile::open(name, queue, config.queues, fresh, carries)?));
     }
     let ifindex = interface::index(name).map_err(|source| failed_at(name, 0, TapStep::Index, source))?;
     Ok((files, ifindex))

@@ -4,7 +4,7 @@
 use super::claims::ClaimMaps;
 use super::error::{Step, XdpError, chain};
 use super::packet::PacketSocket;
-use super::program::{lock, refusal, take_map, try_on};
+use super::program::{claim_maps, lock, refusal, try_on};
 use crate::tc::{self, SchedClassifierLink, TcAttachType, Turn};
 use aya::programs::{ProgramError, SocketFilter, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
@@ -42,12 +42,7 @@ impl Diversion {
         loader.override_global("nic", &nic, true);
         let loaded = loader.load(OBJECT);
         let mut object = loaded.map_err(|error| refusal(interface, Step::LoadProgram, &error))?;
-        let claims = ClaimMaps::new(
-            take_map(&mut object, interface, "destinations")?,
-            take_map(&mut object, interface, "sources")?,
-            take_map(&mut object, interface, "services")?,
-            take_map(&mut object, interface, "addresses")?,
-        );
+        let claims = claim_maps(&mut object, interface)?;
         Ok(Diversion {
             interface: interface.to_owned(),
             claims: Mutex::new(claims),

@@ -14,8 +14,8 @@ use super::error::{Step, StepError, XdpError};
 use super::merging::Merging;
 use super::packet::PacketSocket;
 use super::packet_ring::PacketRing;
-use crate::interface::{self, Probe};
-use crate::tap::{Carries, TapError, TapFile, TapStep};
+use crate::interface::Probe;
+use crate::tap::{self, Carries, TapConfig, TapError, TapFile, TapStep};
 use millrace_fastpath::port::{DropReason, PortCounters};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -59,19 +59,18 @@ impl Intake {
     ) -> Result<(Intake, Vec<PacketRing>), XdpError> {
         let at = |source| XdpError::Intake { interface: interface.to_owned(), source };
         let name = format!("mr-in{nic}");
-        let (mut files, mut sockets, mut rings, mut most) = (Vec::new(), Vec::new(), Vec::new(), u32::MAX);
+        let (mut sockets, mut rings, mut most) = (Vec::new(), Vec::new(), u32::MAX);
         for queue in 0..queues {
             let prepared = PacketRing::prepare(mtu, queues)
                 .map_err(|source| StepError::new(Step::PacketSocket, source).at(interface, queue))?;
             most = most.min(prepared.mtu);
             sockets.push(prepared.socket);
             rings.push(prepared.ring);
-            let file = TapFile::open(&name, queue, queues, queue == 0, Carries::TcpAndTunnels);
-            files.push(Arc::new(file.map_err(at)?));
         }
-        let ifindex = set_up(&name);
+        let config = TapConfig::here(&name, queues);
+        let (files, ifindex) = tap::open_files(&config, Carries::TcpAndTunnels).map_err(at)?;
         let failed = |source| TapError::System { name: name.clone(), queue: 0, step: TapStep::Up, source };
-        let ifindex = ifindex.map_err(|source| at(failed(source)))?;
+        set_up(&name).map_err(|source| at(failed(source)))?;
         // Without it a tunnel's packets come one by one, as they do where the kernel could not hand them on otherwise.
         let merges = tunnel_port != 0 && files.iter().all(|file| file.carries_tunnels());
         let merging = merges.then(|| Merging::at(tunnel_port)).and_then(|merging| {
@@ -98,8 +97,8 @@ impl Intake {
     }
 }
 
-/// Sets the interface up; gives its number.
-fn set_up(name: &str) -> io::Result<u32> {
+/// Sets the interface up.
+fn set_up(name: &str) -> io::Result<()> {
     let probe = Probe::here()?;
     probe.set_mtu(name, MTU)?;
     probe.set_queue_len(name, QUEUE_LEN)?;
@@ -107,8 +106,7 @@ fn set_up(name: &str) -> io::Result<u32> {
     if let Err(error) = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1") {
         tracing::debug!(interface = name, %error, "IPv6 stays on");
     }
-    probe.set_up(name)?;
-    interface::index(name)
+    probe.set_up(name)
 }
 
 /// Packets that the interface's own way out has dropped, as the kernel counts them: `table` is [`TABLE`], of the namespace that it

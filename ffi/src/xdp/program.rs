@@ -76,12 +76,7 @@ impl Program {
         let failed = |error: &dyn Error| refusal(interface, Step::LoadProgram, error);
         let mut object = loader(purpose).load(OBJECT).map_err(|error| failed(&error))?;
         program(&mut object, flavour, interface)?.load().map_err(|error| failed(&error))?;
-        let claims = ClaimMaps::new(
-            take_map(&mut object, interface, "destinations")?,
-            take_map(&mut object, interface, "sources")?,
-            take_map(&mut object, interface, "services")?,
-            take_map(&mut object, interface, "addresses")?,
-        );
+        let claims = claim_maps(&mut object, interface)?;
         let longest = take_map(&mut object, interface, "longest")?;
         let maps = Maps { sockets: take_map(&mut object, interface, "sockets")?, claims, longest };
         Ok(Program { flavour, maps: Mutex::new(maps), object: Mutex::new(object), slots: Mutex::default() })
@@ -241,10 +236,7 @@ impl Steering {
     ) -> Result<(), XdpError> {
         let done = match self.take {
             Take::Everything => Err(ClaimError::TakesEverything),
-            Take::ByMaps => match &self.way {
-                Way::Xdp { program, .. } => how(&mut lock(&program.maps).claims, *claim),
-                Way::Tc(diversion) => how(&mut lock(diversion.claims()), *claim),
-            },
+            Take::ByMaps => self.with_claims(|claims| how(claims, *claim)),
         };
         let interface = || self.interface.clone();
         done.map_err(|reason| XdpError::Claim { interface: interface(), claim: *claim, reason })
@@ -252,13 +244,14 @@ impl Steering {
 
     /// Whether a claim says that an end of this node's tunnels is there.
     pub(super) fn ends_tunnel(&self, address: IpAddr, port: u16) -> bool {
-        let maps = match &self.way {
-            Way::Xdp { program, .. } => {
-                return lock(&program.maps).claims.holds(Claim::Tunnel { address, port });
-            }
-            Way::Tc(diversion) => diversion.claims(),
-        };
-        lock(maps).holds(Claim::Tunnel { address, port })
+        self.with_claims(|claims| claims.holds(Claim::Tunnel { address, port }))
+    }
+
+    fn with_claims<T>(&self, work: impl FnOnce(&mut ClaimMaps) -> T) -> T {
+        match &self.way {
+            Way::Xdp { program, .. } => work(&mut lock(&program.maps).claims),
+            Way::Tc(diversion) => work(&mut lock(diversion.claims())),
+        }
     }
 
     /// Whether a frame that arrives on queue 0 would come to the port. The kernel runs the program on a copy.
@@ -385,7 +378,17 @@ fn program<'a>(object: &'a mut Ebpf, flavour: Flavour, interface: &str) -> Resul
     program.try_into().map_err(|error| refusal(interface, Step::LoadProgram, &error))
 }
 
-pub(super) fn take_map<M>(object: &mut Ebpf, interface: &str, name: &str) -> Result<M, XdpError>
+/// The maps of claims of an object that includes `bpf/claims.h`.
+pub(super) fn claim_maps(object: &mut Ebpf, interface: &str) -> Result<ClaimMaps, XdpError> {
+    Ok(ClaimMaps::new(
+        take_map(object, interface, "destinations")?,
+        take_map(object, interface, "sources")?,
+        take_map(object, interface, "services")?,
+        take_map(object, interface, "addresses")?,
+    ))
+}
+
+fn take_map<M>(object: &mut Ebpf, interface: &str, name: &str) -> Result<M, XdpError>
 where
     M: TryFrom<Map, Error: Error>,
 {
