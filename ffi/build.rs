@@ -5,9 +5,9 @@ use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 
-/// In `bpf/`: the XDP program, the programs of an uplink that is received otherwise, and what leads the host to frontends at its own
-/// addresses.
-const PROGRAMS: [&str; 3] = ["steer", "take", "lead"];
+/// In `bpf/`: the XDP program, the programs of an uplink that is received otherwise, what leads the host to frontends at its own
+/// addresses, and what carries connections past the data path.
+const PROGRAMS: [&str; 4] = ["steer", "take", "lead", "shortcut"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=bpf");

@@ -61,6 +61,12 @@ pub trait Device: Send {
         Ok(true)
     }
 
+    /// The number of the kernel's interface behind it, if the kernel can carry connections past the data path from and to that
+    /// ([`Shortcuts`](crate::shortcut::Shortcuts)).
+    fn shortcut_end(&self) -> Option<u32> {
+        None
+    }
+
     /// Says whether what the other end has stays there when this is dropped, and when the process ends in whatever way: the
     /// interface of a TAP. Other kinds make nothing that could stay.
     ///

@@ -22,7 +22,7 @@ use super::key::{FlowKey, KIND_FRAGMENT, KIND_V6, KeyWords, halves, pair};
 use super::line::Line;
 use super::sctp::{SctpPacket, SctpSeen, SctpSide};
 use super::shown::{Judgment, Shown};
-use super::tcp::TcpSeen;
+use super::tcp::{TcpSeen, TcpState};
 use super::tcp_window::{TcpSegment, TcpSide};
 use super::timeouts::Ticks;
 use crate::port::PortId;
@@ -61,6 +61,8 @@ impl EntryFlags {
     pub const NAT: EntryFlags = EntryFlags(1);
     /// The flow ends at this node itself.
     pub const LOCAL: EntryFlags = EntryFlags(2);
+    /// Packets may pass that are not seen here, so TCP's numbers are not known.
+    pub const SHORTENED: EntryFlags = EntryFlags(4);
 
     /// Whether all bits of `other` are set.
     #[inline(always)]
@@ -246,9 +248,13 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub(super) fn tcp_side(&self) -> TcpSide {
         let (state, sent, window) = (self.own.get(5), self.own.get(6), self.own.get(7));
+        // Of what passes unseen nothing is known, as if the connection had been picked up in its midst.
+        let shortened = (state >> 24) as u8 & EntryFlags::SHORTENED.0 != 0;
+        let forgotten = if shortened { TcpSide::FORGOTTEN } else { 0 };
+        let noted = state & !forgotten;
         TcpSide {
-            seen: TcpSeen((state >> 16) as u8),
-            known: (state >> 8) as u8,
+            seen: TcpSeen((noted >> 16) as u8),
+            known: (noted >> 8) as u8,
             end: sent as u32,
             acknowledged: (window >> 32) as u32,
             edge: window as u32,
@@ -336,6 +342,19 @@ impl<'a> Entry<'a> {
         if self.own.get(word) != value {
             self.own.set(word, value);
         }
+    }
+
+    /// Whether this direction belongs to an established TCP connection, whose other direction's entry is `peer`.
+    pub(crate) fn is_established(&self, peer: &Entry<'_>) -> bool {
+        let (own, other) = (self.tcp_side().seen, peer.tcp_side().seen);
+        let (original, reply) = if self.reply { (other, own) } else { (own, other) };
+        TcpState::of(original, reply) == TcpState::Established
+    }
+
+    /// Notes that packets of this direction may pass unseen from now on, for as long as the flow lives.
+    pub(crate) fn shorten(&self) {
+        let flags = u64::from(EntryFlags::SHORTENED.0) << 24;
+        self.set_if_new(5, self.own.get(5) | flags);
     }
 
     /// When the last packet came; zero when there was none yet.

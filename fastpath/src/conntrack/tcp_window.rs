@@ -138,6 +138,10 @@ const fn is_near(number: u32, other: u32) -> bool {
 }
 
 impl TcpSide {
+    /// Where an entry's state (its word 5) has what is not to be trusted of a direction of which not all packets are seen: that there was
+    /// a SYN, and all numbers.
+    pub(super) const FORGOTTEN: u64 = (TcpSeen::SYN.0 as u64) << 16 | (!SCALE as u64) << 8;
+
     /// What is known after an ordinary segment near what was known; none when it has to be [judged](TcpSide::judge).
     #[inline(always)]
     pub(super) fn after_ordinary(&self, segment: &TcpSegment) -> Option<TcpSide> {

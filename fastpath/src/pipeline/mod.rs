@@ -39,6 +39,7 @@ mod resolve;
 mod rewrite;
 mod run;
 mod service;
+mod shorten;
 mod sort;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -1,8 +1,9 @@
 //! What the packet path has to tell the control thread.
 
 use super::Nanos;
+use crate::conntrack::FlowKey;
 use crate::port::PortId;
-use crate::tables::Address;
+use crate::tables::{Address, AdjacencyId};
 
 /// Something that a worker came upon and only the control thread can deal with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,22 @@ pub enum Report {
         remote: Address,
         /// Bytes of an outer IP packet, at most.
         mtu: u16,
+    },
+    /// A TCP connection is established between ports between which the kernel can carry it. Told of each direction by itself, and
+    /// again as long as its packets come.
+    Established {
+        /// The port that this direction's packets arrive by.
+        arrival: PortId,
+        /// Whose packets.
+        key: FlowKey,
+        /// What their addresses and ports become.
+        rewritten: FlowKey,
+        /// The neighbour that they are sent to.
+        adjacency: AdjacencyId,
+        /// Source UDP port of the outer packet, where they are put into a tunnel.
+        mark: u16,
+        /// Epoch of the tables that this was made from.
+        epoch: u32,
     },
 }
 

@@ -11,7 +11,7 @@ use crate::conntrack::{AffinityTable, EntryRef, FlowTable, FlowView, KeyWords, T
 use crate::port::{BURST, Burst, DropReason, Frame, PortId};
 use crate::sync::atomics::Arc;
 use crate::tables::{Address, Adjacency, PortInfo, TableSet};
-use crate::wire::parse::{Addresses, Class, Common, Parsed, parse};
+use crate::wire::parse::{Addresses, Class, Common, L4Kind, Parsed, parse};
 
 /// ICMP errors a second and worker, and how many at once: Linux's defaults are `icmp_msgs_per_sec` 1000 and
 /// `icmp_msgs_burst` 50 for a whole host.
@@ -31,6 +31,8 @@ pub struct Pipeline {
     /// This worker's place in the ranges of source ports.
     pub(super) next_port: u32,
     pub(super) counters: Arc<WorkerCounters>,
+    /// Packets until one is looked at that may be of a connection for a shortcut.
+    pub(super) until_offer: u32,
 }
 
 /// What is the same for all frames of a burst.
@@ -51,7 +53,7 @@ pub(super) struct Slot {
     pub(super) addresses: u64,
     pub(super) tuple: u64,
     pub(super) brief: Brief,
-    guess: Option<EntryRef>,
+    pub(super) guess: Option<EntryRef>,
     step: Step,
 }
 
@@ -101,6 +103,7 @@ impl Pipeline {
             random: seed | 1,
             next_port: (seed >> 32) as u32,
             counters,
+            until_offer: 0,
         }
     }
 
@@ -156,10 +159,14 @@ impl Pipeline {
             warm(context, &flows, burst, &slots);
         }
         let mut established = 0;
+        let shortcuts = context.tables.shortcuts.contains(context.arrival);
         for (mut frame, slot) in burst.drain(..).zip(&slots) {
             match known(context, &flows, &mut frame, slot) {
                 Some(way) => {
                     established += 1;
+                    if shortcuts && slot.brief.kind == L4Kind::Tcp {
+                        self.offer_shortcut(context, &flows, slot, way, egress);
+                    }
                     match way.tunnel {
                         None => egress.send(way.port, frame),
                         Some(_) => self.send_by_tunnel(context.tables, way, slot.hash, frame, egress),

@@ -8,6 +8,7 @@ mod limit;
 mod memory;
 mod offload;
 mod queue;
+mod shortcut;
 
 pub use claim::{Claim, ClaimChanges};
 pub use counters::{PortCounters, PortTotals};
@@ -17,3 +18,4 @@ pub use limit::{Bandwidth, Limiter, PortLimits, bytes_on_link};
 pub use memory::{BufferFrame, MemoryQueue};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use queue::{BURST, Burst, PortId, PortQueue, WorkerId};
+pub use shortcut::{Ends, Shortcut, TunnelEnds, Wrapping};

@@ -46,6 +46,33 @@ pub enum PortRole {
     Uplink,
 }
 
+/// Some of the ports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PortSet(Arc<Vec<u64>>);
+
+impl PortSet {
+    /// Whether this port is one of them.
+    #[inline]
+    pub fn contains(&self, id: PortId) -> bool {
+        let word = self.0.get(usize::from(id.0 / u64::BITS as u16));
+        word.is_some_and(|word| word >> (u32::from(id.0) % u64::BITS) & 1 != 0)
+    }
+}
+
+impl FromIterator<PortId> for PortSet {
+    fn from_iter<I: IntoIterator<Item = PortId>>(ids: I) -> Self {
+        let mut words = Vec::new();
+        for id in ids {
+            let index = usize::from(id.0 / u64::BITS as u16);
+            if words.len() <= index {
+                words.resize(index + 1, 0);
+            }
+            words[index] |= 1 << (u32::from(id.0) % u64::BITS);
+        }
+        PortSet(Arc::new(words))
+    }
+}
+
 /// Ports by number.
 #[derive(Clone, Debug, Default)]
 pub struct PortTable(Arc<Vec<Option<PortInfo>>>);

@@ -8,6 +8,7 @@
 mod device;
 mod error;
 mod file;
+mod hidden;
 mod lead;
 mod link;
 mod open;
@@ -17,7 +18,8 @@ mod queue;
 
 pub use error::{TapError, TapStep};
 pub(crate) use file::{Carries, TapFile};
+pub(crate) use hidden::HiddenTap;
 pub use lead::LeadConfig;
-pub(crate) use open::open_files;
+use open::open_files;
 pub use open::{TapConfig, TapPools, TapPort, open, open_port};
 pub(crate) use queue::TapQueue;

@@ -132,7 +132,7 @@ pub fn open_port(
 ///
 /// # Errors
 /// As for [`open`].
-pub(crate) fn open_files(config: &TapConfig, carries: Carries) -> Result<(Vec<Arc<TapFile>>, u32), TapError> {
+pub(super) fn open_files(config: &TapConfig, carries: Carries) -> Result<(Vec<Arc<TapFile>>, u32), TapError> {
     let name = &config.name;
     if config.adopted {
         // Without this a missing interface would be made, without anything that belongs to it.

@@ -1,7 +1,9 @@
 //! What an AF_XDP port is to be like.
 
+use crate::shortcut::Shortcuts;
 use crate::tap::TapPools;
 use millrace_fastpath::tables::VXLAN_PORT;
+use std::sync::Arc;
 
 /// Where packets are taken from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,6 +54,8 @@ pub struct XdpConfig {
     pub mode: XdpMode,
     /// Where large frames come to, for [`XdpMode::Tc`]. Without it that mode is refused, and not chosen.
     pub large: Option<TapPools>,
+    /// What established connections may be carried by past the data path, where it is received by traffic control.
+    pub shortcuts: Option<Arc<Shortcuts>>,
     /// How packets come in.
     pub copy: CopyMode,
     /// Which packets are taken.
@@ -73,6 +77,7 @@ impl XdpConfig {
             queues: 1,
             mode: XdpMode::Auto,
             large: None,
+            shortcuts: None,
             copy: CopyMode::Copy,
             take: Take::Everything,
             fill: 64,

@@ -11,6 +11,7 @@ use super::socket::takes_long_frames;
 use super::waiting::Waiting;
 use crate::device::{Device, Link};
 use crate::interface::Probe;
+use crate::shortcut::Way;
 use millrace_fastpath::port::{Claim, ClaimChanges, PortCounters};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ pub(super) struct XdpDevice {
     pub(super) intake: Option<Intake>,
     /// As long as the port is open.
     pub(super) unmerged: Option<Unmerged>,
+    /// What leads packets past the data path, where that is possible.
+    pub(super) way: Option<Way>,
 }
 
 impl XdpDevice {
@@ -45,6 +48,9 @@ impl XdpDevice {
         }
         if let Some(intake) = &self.intake {
             intake.count_losses(&self.counters);
+        }
+        if let Some(way) = &self.way {
+            way.count(&self.counters);
         }
     }
 }
@@ -65,7 +71,7 @@ impl Device for XdpDevice {
                 down(format!("interface {} has no carrier", self.interface))
             }
             Ok(_) => {
-                match self.intake.as_ref().map(|intake| (&intake.name, self.probe.flags(&intake.name))) {
+                match self.intake.as_ref().map(|intake| (&intake.tap.name, self.probe.flags(&intake.tap.name))) {
                     Some((name, Err(error))) => down(format!("interface {name}: {error}")),
                     Some((name, Ok(flags))) if flags & libc::IFF_UP == 0 => {
                         down(format!("interface {name} is down"))
@@ -112,10 +118,14 @@ impl Device for XdpDevice {
         }
     }
 
+    fn shortcut_end(&self) -> Option<u32> {
+        self.way.as_ref().map(Way::ifindex)
+    }
+
     fn details(&self) -> Vec<(&'static str, String)> {
         self.count_losses();
         let mode = match (&self.intake, self.mode) {
-            (Some(intake), _) => format!("off (tc and {})", intake.name),
+            (Some(intake), _) => format!("off (tc and {})", intake.tap.name),
             (None, XdpMode::Native) => "native".to_owned(),
             _ => "generic".to_owned(),
         };

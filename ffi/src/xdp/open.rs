@@ -20,6 +20,7 @@ use crate::device::Opened;
 use crate::interface::{self, Probe};
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
+use crate::shortcut::{Named, Shortcuts, Way};
 use crate::tap::{TapFile, TapQueue};
 use crate::tc;
 use millrace_fastpath::port::{PortCounters, PortQueue};
@@ -115,18 +116,20 @@ impl Opening<'_> {
         let Opening { ifindex, mtu, .. } = self;
         let (intake, rings) =
             Intake::open(&config.interface, ifindex, mtu, config.queues, config.tunnel_port)?;
-        let diversion = Diversion::load(&config.interface, ifindex, intake.ifindex)?;
-        diversion.attach(&intake.name, &intake.sockets)?;
+        let diversion = Diversion::load(&config.interface, ifindex, intake.tap.ifindex)?;
+        diversion.attach(&intake.tap.name, &intake.sockets)?;
         packet_ring::start(&intake.sockets, ifindex)
             .map_err(|source| StepError::new(Step::PacketSocket, source).at(&config.interface, 0))?;
         let steering = Arc::new(Steering::diverting(&config.interface, diversion));
-        let ways = rings.into_iter().zip(&intake.sockets).zip(&intake.files).map(|((ring, socket), file)| {
+        let ways = rings.into_iter().zip(&intake.sockets).zip(&intake.tap.files).map(|((ring, socket), file)| {
             let tap = TapQueue::new(file.clone(), pools, self.counters.clone());
             let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
             (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
         });
         let Sockets { queues, sockets, reach } = self.sockets(&steering, ways.collect(), false)?;
-        let device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));
+        let way = config.shortcuts.as_ref().and_then(|shortcuts| way(shortcuts, &config.interface, ifindex));
+        let mut device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));
+        device.way = way;
         Ok((Opened { device: Box::new(device), queues }, steering))
     }
 
@@ -208,8 +211,15 @@ impl Opening<'_> {
             waiting: Mutex::default(),
             intake,
             unmerged: None,
+            way: None,
         }
     }
+}
+
+/// What leads connections past the data path at an uplink. Without it all packets are seen.
+fn way(shortcuts: &Arc<Shortcuts>, interface: &str, ifindex: u32) -> Option<Way> {
+    let way = shortcuts.pass(Named { name: interface, ifindex });
+    way.inspect_err(|error| tracing::info!(%error, "no connections are carried past the data path")).ok()
 }
 
 /// The sockets of a port.

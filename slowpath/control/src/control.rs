@@ -8,6 +8,7 @@ use crate::host_leg::HostLeg;
 use crate::host_stack::HostStack;
 use crate::plumbing::Plumbing;
 use crate::port::{Numbers, Pending, Port};
+use crate::shortcuts::Shortcuts;
 use crate::sync::Sync;
 use crate::uplink::Uplinks;
 use crate::worker::{LoadMeter, WorkerError, WorkerHandle};
@@ -70,6 +71,7 @@ pub struct Control<F> {
     pub(crate) host_leg: HostLeg,
     pub(crate) frontage: Frontage,
     pub(crate) uplinks: Uplinks,
+    pub(crate) shortcuts: Shortcuts,
     pub(crate) attachments: Attachments,
     pub(crate) pools: Box<dyn Fn() -> Vec<Pool> + Send>,
     pub(crate) ports: BTreeMap<PortName, Port>,
@@ -108,6 +110,7 @@ impl<F: Frame> Control<F> {
             host_leg: HostLeg::new(&parts.config, parts.host),
             frontage: Frontage::default(),
             uplinks: Uplinks::new(&parts.config),
+            shortcuts: Shortcuts::default(),
             config: parts.config,
             node: parts.node,
             hugepages: parts.hugepages,

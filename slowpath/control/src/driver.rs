@@ -1,7 +1,7 @@
 //! What the control thread needs of whoever opens devices.
 
 use millrace_config::{InterfaceName, PortConfig};
-use millrace_fastpath::port::{ClaimChanges, PortCounters, PortId, PortQueue};
+use millrace_fastpath::port::{ClaimChanges, PortCounters, PortId, PortQueue, Shortcut};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::error::Error;
 use std::sync::Arc;
@@ -19,6 +19,18 @@ pub trait Driver<F>: Send {
     fn receive_queues(&self, nic: &InterfaceName) -> Option<u32> {
         let _ = nic;
         None
+    }
+
+    /// Has the kernel carry one direction of an established connection past the workers, from and to interfaces that devices name by
+    /// [`Device::shortcut_end`]. It may be told again, and ends by itself after some seconds.
+    fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {
+        let _ = shortcut;
+        Ok(())
+    }
+
+    /// Has workers see the next packet of every connection that the kernel carries.
+    fn end_shortcuts(&mut self) -> Result<(), Refusal> {
+        Ok(())
     }
 }
 
@@ -108,6 +120,11 @@ pub trait Device: Send {
     fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
         let _ = mtu;
         Ok(true)
+    }
+
+    /// The number of the kernel's interface behind it, if connections from and to that can go past the workers.
+    fn shortcut_end(&self) -> Option<u32> {
+        None
     }
 
     /// Says whether what the pod has stays when this is dropped or the process ends. Without effect where that is not up to

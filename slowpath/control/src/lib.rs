@@ -23,6 +23,7 @@ mod progress;
 mod publish;
 mod read;
 mod serve;
+mod shortcuts;
 mod sync;
 pub mod sysctl;
 #[cfg(test)]

@@ -76,8 +76,10 @@ impl<F: Frame> Control<F> {
             self.host_leg.hurry();
         }
         let incoming = self.model.take_incoming();
-        self.current = TableSet { settled: self.settled, ..self.model.compile() };
+        let shortcuts = self.shortcuts.ports();
+        self.current = TableSet { settled: self.settled, shortcuts, ..self.model.compile() };
         let epoch = self.tables.publish(Box::new(self.current.clone()));
+        self.end_stale_shortcuts();
         self.steer();
         self.tell_leg();
         self.published_at = Instant::now();

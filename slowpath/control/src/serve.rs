@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// costs a few publications, not thousands, and requests find the control thread free in between.
 const REST: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_millis(3);
-/// How long a packet waits at most before it is known for which neighbour it waits.
+/// How long it takes at most until what workers tell is heard, as for which neighbour a packet waits.
 const HEAR: Duration = Duration::from_millis(5);
 /// Interval of housekeeping.
 const TICK: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ impl<F: Frame + 'static> ControlLoop<F> {
         let mut earliest = Instant::now();
         loop {
             let mut until = due.map_or(next_tick, |due| due.min(next_tick));
-            if self.control.has_uplinks() {
+            if self.control.hears_workers() {
                 until = until.min(Instant::now() + HEAR);
             }
             until = self.control.next_look().map_or(until, |look| look.min(until));

@@ -3,13 +3,14 @@
 use crate::memory::PacketMemory;
 use millrace_config::{Attachment, InterfaceName, Netns, VhostMode, XdpMode as Mode};
 use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
-use millrace_fastpath::port::ClaimChanges;
+use millrace_fastpath::port::{ClaimChanges, Shortcut};
 use millrace_fastpath::sync::Domain;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
+use millrace_ffi::shortcut::Shortcuts;
 use millrace_ffi::tap::{self, LeadConfig, TapConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
@@ -28,11 +29,13 @@ pub(crate) struct Drivers {
     lead: LeadConfig,
     /// The UDP port of tunnels.
     tunnel_port: u16,
+    /// Connections that the kernel carries past the data path.
+    shortcuts: Arc<Shortcuts>,
 }
 
 impl Drivers {
     pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig, tunnel_port: u16) -> Self {
-        Drivers { memory, domain, lead, tunnel_port }
+        Drivers { memory, domain, lead, tunnel_port, shortcuts: Arc::default() }
     }
 }
 
@@ -50,6 +53,7 @@ impl Driver<Mbuf> for Drivers {
                         fill: uplink_fill(arena, queues),
                         tunnel_port: self.tunnel_port,
                         large: Some(self.memory.tap_pools.clone()),
+                        shortcuts: Some(self.shortcuts.clone()),
                         ..XdpConfig::uplink(interface, queues)
                     },
                 };
@@ -87,6 +91,15 @@ impl Driver<Mbuf> for Drivers {
 
     fn receive_queues(&self, nic: &InterfaceName) -> Option<u32> {
         xdp::receive_queues(nic.as_str())
+    }
+
+    fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {
+        self.shortcuts.add(shortcut)?;
+        Ok(())
+    }
+
+    fn end_shortcuts(&mut self) -> Result<(), Refusal> {
+        Ok(self.shortcuts.end_all()?)
     }
 }
 
@@ -159,6 +172,10 @@ impl Device for Opener {
 
     fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
         Ok(self.0.follow_mtu(mtu)?)
+    }
+
+    fn shortcut_end(&self) -> Option<u32> {
+        self.0.shortcut_end()
     }
 
     fn set_lasting(&self, lasting: bool) -> Result<(), Refusal> {

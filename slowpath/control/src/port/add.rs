@@ -128,6 +128,7 @@ impl<F: Frame> Control<F> {
         // From here on a failure drops the queues when this function returns, before the device.
         let queues = opened.queues;
         port.routes = self.plumbing.finish(&port.site()).map_err(failed(Step::Finish))?;
+        self.note_shortcuts_of(port);
         self.publish_port(port);
         self.give_out(port, queues)?;
         match (&port.lasting, &port.device) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// The limits of a port that all its queues share; nothing if it has none. A rate of 0 is none, and a burst without a rate
 /// means nothing.
-pub(super) fn limits(asked: Option<Asked>) -> Option<Arc<PortLimits>> {
+pub(crate) fn limits(asked: Option<Asked>) -> Option<Arc<PortLimits>> {
     let asked = asked?;
     let limiter = |rate: Option<u64>, burst: Option<u64>| {
         let bits_per_second = rate.and_then(NonZeroU64::new)?;
@@ -36,8 +36,18 @@ impl<F: Frame> Control<F> {
             let command = Command::Limit { port: id, limits: limits.clone() };
             worker.send(command).map_err(|error| error.at(name, Step::Attach))?;
         }
+        self.follow_limits(name);
         tracing::info!(port = %name, ?asked, "limits changed");
         Ok(())
+    }
+
+    /// Has the kernel carry no more connections past the workers that have them wait for their turn, or carry them again.
+    fn follow_limits(&mut self, name: &PortName) {
+        let Some(port) = self.ports.remove(name) else { return };
+        self.note_shortcuts_of(&port);
+        self.ports.insert(name.clone(), port);
+        self.compile();
+        self.end_shortcuts();
     }
 }
 

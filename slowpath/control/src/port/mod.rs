@@ -14,6 +14,7 @@ mod remains;
 mod remove;
 
 pub use error::{PortError, Step};
+pub(crate) use limits::limits;
 pub(crate) use number::Numbers;
 pub(crate) use pending::Pending;
 pub(crate) use remains::{Cleared, Remains};

@@ -86,6 +86,7 @@ impl<F: Frame> Control<F> {
             device.link();
         }
         self.leave(port);
+        self.forget_shortcuts_of(port.id);
         if port.published {
             self.compile();
             // No worker sees the port in its tables any more, and none has frames of a burst for it in hand.

@@ -3,6 +3,7 @@
 use super::asked::Place;
 use super::configured::Configured;
 use crate::control::Control;
+use crate::shortcuts::Established;
 use crate::worker::WorkerHandle;
 use millrace_fastpath::pipeline::Report;
 use millrace_fastpath::port::{Frame, PortId};
@@ -11,15 +12,16 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 impl<F: Frame> Control<F> {
-    /// Whether there are uplinks: workers have something to tell.
-    pub(crate) fn has_uplinks(&self) -> bool {
-        !self.uplinks.is_empty()
+    /// Whether workers may have something to tell: of uplinks, or of connections that the kernel can carry.
+    pub(crate) fn hears_workers(&self) -> bool {
+        !self.uplinks.is_empty() || self.shortcuts.are_possible()
     }
 
     /// Takes in what workers came upon.
     pub(crate) fn hear_workers(&mut self) {
         let reports: Vec<Report> = self.workers.iter_mut().flat_map(WorkerHandle::reports).collect();
         let mut unresolved: Vec<(PortId, IpAddr)> = Vec::new();
+        let mut established = Vec::new();
         for report in reports {
             match report {
                 Report::Unresolved { port, address } => unresolved.push((port, address.to_ip())),
@@ -27,8 +29,12 @@ impl<F: Frame> Control<F> {
                     let path_mtus = &mut self.uplinks.path_mtus;
                     path_mtus.learn(&mut self.model, remote.to_ip(), mtu, Instant::now());
                 }
+                Report::Established { arrival, key, rewritten, adjacency, mark, epoch } => {
+                    established.push(Established { arrival, key, rewritten, adjacency, mark, epoch });
+                }
             }
         }
+        self.shorten(&established);
         if !unresolved.is_empty() {
             self.report_unresolved(unresolved);
         }

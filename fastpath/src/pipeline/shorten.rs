@@ -1,0 +1,50 @@
+//! Beside the stages: of an established TCP connection between ports that have shortcuts the control thread is told, which may
+//! have the kernel carry it from then on.
+//!
+//! Not of each packet: who has few is not worth the trouble. From the first time on the flow's entry says that packets may pass
+//! unseen; what it would know of TCP's numbers it does not use any more.
+
+use super::encapsulate::source_port;
+use super::run::{Context, Pipeline, Slot};
+use super::{Egress, Report};
+use crate::conntrack::FlowView;
+use crate::tables::Adjacency;
+
+/// Of so many packets one is looked at.
+const EVERY: u32 = 8;
+
+impl Pipeline {
+    /// Looks whether the connection of a packet, which was rewritten and goes to `way`, may have a shortcut.
+    #[inline(never)]
+    pub(super) fn offer_shortcut<F>(
+        &mut self,
+        context: &Context<'_>,
+        flows: &FlowView<'_>,
+        slot: &Slot,
+        way: &Adjacency,
+        egress: &mut impl Egress<F>,
+    ) {
+        self.until_offer = self.until_offer.checked_sub(1).unwrap_or(EVERY - 1);
+        let Some(number) = slot.guess.filter(|_| self.until_offer == 0) else { return };
+        let (tables, entry) = (context.tables, flows.entry(number));
+        let leaves = tables.shortcuts.contains(way.port) && has_words_for(context, way);
+        if !leaves || !entry.is_established(&flows.entry(number.peer())) {
+            return;
+        }
+        entry.shorten();
+        egress.report(Report::Established {
+            arrival: context.arrival,
+            key: entry.key(),
+            rewritten: entry.rewritten(),
+            adjacency: entry.adjacency(),
+            mark: source_port(slot.hash),
+            epoch: tables.epoch,
+        });
+    }
+}
+
+/// Whether a shortcut can say how a packet gets there.
+fn has_words_for(context: &Context<'_>, way: &Adjacency) -> bool {
+    let tunnel = way.tunnel.map(|id| context.tables.tunnels.get(id));
+    tunnel.is_none_or(|tunnel| tunnel.is_some_and(|tunnel| tunnel.remote.is_v4() && !tunnel.checksum))
+}

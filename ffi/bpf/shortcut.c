@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Established TCP connections between interfaces that the kernel has, past the data path: whole, and without a copy.
+//
+//  - `millrace_leave`, at the node's end of a pod's veth: what has a shortcut takes it, all else goes to the pod's TAP, which the
+//    data path reads;
+//  - `millrace_enter`, at that TAP's ingress: what the data path writes goes to the pod;
+//  - `millrace_pass`, at an uplink's ingress: what has a shortcut takes it, all else goes on.
+//
+// A shortcut says for one direction of a connection what the data path does to its packets. It is good for some seconds, and as
+// long as the tables stay what they were: the next packet then goes the long way, where it is seen. So does whatever opens or ends a
+// connection, and ends its shortcuts; and whatever the data path would answer, cut or look at.
+
+#include "keys.h"
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+
+#define MAX_SHORTCUTS 65536
+#define MAX_INTERFACES 65536
+
+// "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC); and the end (TCX_DROP, which is TC_ACT_SHOT).
+#define NEXT (-1)
+#define DROP 2
+
+// Of linux/if_packet.h: to this interface's MAC address.
+#define PACKET_HOST 0
+
+// Of newer headers than Debian 12's.
+#define DECAP_TO_IPV6 (1ULL << 8)
+#define CSUM_OF_IPV6 (1ULL << 7)
+
+// Offset of an untagged frame's IP header, and of that in a tunnel over IPv4.
+#define PLAIN ETH_HLEN
+#define OVERHEAD (sizeof(struct iphdr) + sizeof(struct udphdr) + sizeof(struct vxlan) + ETH_HLEN)
+#define TUNNELLED (ETH_HLEN + OVERHEAD)
+
+// RFC 7348, section 5: the identifier is valid.
+#define VXLAN_FLAGS 0x08000000
+
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_RST 4
+#define TCP_ACK 16
+
+// The bits of IP's traffic class that say whether congestion was met (RFC 3168).
+#define ECN 3
+#define CONGESTION_MET 3
+
+#define DONT_FRAGMENT 0x4000
+#define TTL 64
+
+struct vxlan {
+	__be32 flags;
+	// The identifier, in the upper 24 bits.
+	__be32 vni;
+};
+
+// The first bytes of a TCP header.
+struct segment {
+	__be16 source_port;
+	__be16 destination_port;
+	__be32 sequence;
+	__be32 acknowledgment;
+	__u8 offset;
+	__u8 flags;
+};
+
+struct macs {
+	__u8 destination[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+};
+
+// One direction of a connection. `src/shortcut/layout.rs` makes the same.
+struct key {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	// The number of the interface that it arrives by.
+	__u32 arrival;
+};
+
+// Both ends of a tunnel; none if `remote` is zero.
+struct tunnel {
+	__be32 local;
+	__be32 remote;
+	__be32 vni;
+	__be16 port;
+	// Of what leaves: the flow's mark.
+	__be16 source_port;
+};
+
+// Bits of `how`.
+#define TRANSLATED 1
+#define KNOWN_SENDER 2
+
+struct shortcut {
+	// Nanoseconds of the monotonic clock.
+	__u64 until;
+	__u32 generation;
+	// The number of the interface that it leaves by.
+	__u32 out;
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	// Bytes of an IP packet that its way takes.
+	__u16 mtu;
+	__u16 how;
+	// What it arrives with, behind a tunnel's headers if there are any: the source only of a known sender.
+	struct macs arrives;
+	struct macs leaves;
+	struct tunnel from;
+	struct tunnel to;
+	// Of the outer frame of what leaves by a tunnel.
+	struct macs outer;
+	__u32 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_SHORTCUTS);
+	__type(key, struct key);
+	__type(value, struct shortcut);
+} shortcuts SEC(".maps");
+
+// The generation of shortcuts that are good.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} current SEC(".maps");
+
+// The other end of an interface, both by number: of a veth's end the TAP, and of the TAP that end.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_INTERFACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} ends SEC(".maps");
+
+// What an interface has carried past the data path.
+struct carried {
+	__u64 packets_in;
+	__u64 bytes_in;
+	__u64 packets_out;
+	__u64 bytes_out;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, MAX_INTERFACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct carried);
+} counts SEC(".maps");
+
+// What was read of a packet.
+struct packet {
+	struct key key;
+	struct macs macs;
+	// Of its IP header, and bytes of that.
+	__u32 at;
+	__u32 ip_len;
+	// Bytes of its TCP header.
+	__u32 tcp_len;
+	__u32 is_ipv6;
+	__u8 flags;
+	__u8 ecn;
+	struct tunnel from;
+	union {
+		struct iphdr v4;
+		struct ipv6hdr v6;
+	} ip;
+};
+
+static __always_inline __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static __always_inline int read_ipv4(struct __sk_buff *skb, struct packet *packet)
+{
+	struct iphdr *ip = &packet->ip.v4;
+
+	if (bpf_skb_load_bytes(skb, packet->at, ip, sizeof(*ip)))
+		return 0;
+	if (ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_TCP || ip->ttl <= 1)
+		return 0;
+	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET))
+		return 0;
+	map_ipv4(&packet->key.source, ip->saddr);
+	map_ipv4(&packet->key.destination, ip->daddr);
+	packet->ip_len = sizeof(*ip);
+	packet->ecn = ip->tos & ECN;
+	return 1;
+}
+
+static __always_inline int read_ipv6(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ipv6hdr *ip = &packet->ip.v6;
+
+	if (bpf_skb_load_bytes(skb, packet->at, ip, sizeof(*ip)))
+		return 0;
+	if (ip->version != 6 || ip->nexthdr != IPPROTO_TCP || ip->hop_limit <= 1)
+		return 0;
+	__builtin_memcpy(&packet->key.source, &ip->saddr, sizeof(packet->key.source));
+	__builtin_memcpy(&packet->key.destination, &ip->daddr, sizeof(packet->key.destination));
+	packet->ip_len = sizeof(*ip);
+	packet->is_ipv6 = 1;
+	packet->ecn = ip->flow_lbl[0] >> 4 & ECN;
+	return 1;
+}
+
+// Reads the TCP packet whose Ethernet header ends at `packet->at`; 0 when it is none, or has what is seldom.
+static __always_inline int read(struct __sk_buff *skb, struct packet *packet)
+{
+	struct segment tcp;
+	struct ethhdr link;
+
+	if (bpf_skb_load_bytes(skb, packet->at - ETH_HLEN, &link, sizeof(link)))
+		return 0;
+	__builtin_memcpy(&packet->macs, &link, sizeof(packet->macs));
+	if (link.h_proto == bpf_htons(ETH_P_IP)) {
+		if (!read_ipv4(skb, packet))
+			return 0;
+	} else if (link.h_proto != bpf_htons(ETH_P_IPV6) || !read_ipv6(skb, packet)) {
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, packet->at + packet->ip_len, &tcp, sizeof(tcp)))
+		return 0;
+	packet->key.source_port = tcp.source_port;
+	packet->key.destination_port = tcp.destination_port;
+	packet->key.arrival = skb->ifindex;
+	packet->tcp_len = (tcp.offset >> 4) * 4;
+	packet->flags = tcp.flags;
+	return 1;
+}
+
+// Whether the frame is one of VXLAN over IPv4: then what is inside begins at a known place.
+static __always_inline int read_tunnel(struct __sk_buff *skb, struct packet *packet)
+{
+	struct {
+		struct ethhdr link;
+		struct iphdr ip;
+		struct udphdr udp;
+		struct vxlan vxlan;
+	} __attribute__((packed)) outer;
+
+	if (bpf_skb_load_bytes(skb, 0, &outer, sizeof(outer)))
+		return 0;
+	if (outer.link.h_proto != bpf_htons(ETH_P_IP) || outer.ip.version != 4 || outer.ip.ihl != 5)
+		return 0;
+	if (outer.ip.protocol != IPPROTO_UDP || outer.ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET))
+		return 0;
+	// What routers say of congestion is for the data path to pass on.
+	if (outer.vxlan.flags != bpf_htonl(VXLAN_FLAGS) || (outer.ip.tos & ECN) == CONGESTION_MET)
+		return 0;
+	packet->from.local = outer.ip.daddr;
+	packet->from.remote = outer.ip.saddr;
+	packet->from.vni = outer.vxlan.vni;
+	packet->from.port = outer.udp.dest;
+	return 1;
+}
+
+static __always_inline int is_same_mac(const __u8 *one, const __u8 *other)
+{
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (one[i] != other[i])
+			return 0;
+	return 1;
+}
+
+// Whether a packet arrives as its connection's do.
+static __always_inline int is_expected(const struct packet *packet, const struct shortcut *shortcut)
+{
+	const struct tunnel *from = &packet->from, *known = &shortcut->from;
+
+	if (!is_same_mac(packet->macs.destination, shortcut->arrives.destination))
+		return 0;
+	if (shortcut->how & KNOWN_SENDER && !is_same_mac(packet->macs.source, shortcut->arrives.source))
+		return 0;
+	return from->remote == known->remote && from->local == known->local && from->vni == known->vni &&
+	       from->port == known->port;
+}
+
+static __always_inline int fits(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
+{
+	__u32 len = skb->len - packet->at, headers = packet->ip_len + packet->tcp_len;
+
+	// The outer headers have words for no more.
+	if (shortcut->to.remote && len + OVERHEAD > 65535)
+		return 0;
+	return (skb->gso_size ? headers + skb->gso_size : len) <= shortcut->mtu;
+}
+
+// Both directions are seen again from now on.
+static __always_inline void end(const struct key *key, const struct shortcut *shortcut)
+{
+	struct key back = {
+		.source = shortcut->destination,
+		.destination = shortcut->source,
+		.source_port = shortcut->destination_port,
+		.destination_port = shortcut->source_port,
+		.arrival = shortcut->out,
+	};
+
+	bpf_map_delete_elem(&shortcuts, &back);
+	bpf_map_delete_elem(&shortcuts, key);
+}
+
+// The shortcut of a packet, if it may take it.
+static __always_inline struct shortcut *find(struct __sk_buff *skb, struct packet *packet)
+{
+	struct shortcut *shortcut = bpf_map_lookup_elem(&shortcuts, &packet->key);
+	__u32 first = 0, *generation = bpf_map_lookup_elem(&current, &first);
+
+	if (!shortcut || !generation)
+		return 0;
+	if ((packet->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK) {
+		end(&packet->key, shortcut);
+		return 0;
+	}
+	if (shortcut->generation != *generation || shortcut->until < bpf_ktime_get_coarse_ns())
+		return 0;
+	return is_expected(packet, shortcut) && fits(skb, packet, shortcut) ? shortcut : 0;
+}
+
+static __always_inline void count(__u32 from, __u32 to, __u32 len)
+{
+	struct carried *carried = bpf_map_lookup_elem(&counts, &from);
+
+	if (carried) {
+		carried->packets_in++;
+		carried->bytes_in += len;
+	}
+	carried = bpf_map_lookup_elem(&counts, &to);
+	if (carried) {
+		carried->packets_out++;
+		carried->bytes_out += len;
+	}
+}
+
+static __always_inline int forward_ipv4(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
+{
+	struct iphdr before = packet->ip.v4, now;
+	__u32 sum;
+
+	before.check = 0;
+	now = before;
+	now.ttl--;
+	now.saddr = shortcut->source.words[3];
+	now.daddr = shortcut->destination.words[3];
+	// A wrong checksum stays wrong.
+	sum = bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&now, sizeof(now), (__u16)~packet->ip.v4.check);
+	now.check = ~fold(sum);
+	return !bpf_skb_store_bytes(skb, PLAIN, &now, sizeof(now), 0);
+}
+
+static __always_inline int forward_ipv6(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
+{
+	struct {
+		struct address source;
+		struct address destination;
+	} now = { shortcut->source, shortcut->destination };
+	__u8 hops = packet->ip.v6.hop_limit - 1;
+
+	if (bpf_skb_store_bytes(skb, PLAIN + __builtin_offsetof(struct ipv6hdr, hop_limit), &hops, sizeof(hops), BPF_F_RECOMPUTE_CSUM))
+		return 0;
+	return !(shortcut->how & TRANSLATED) || !bpf_skb_store_bytes(skb, PLAIN + __builtin_offsetof(struct ipv6hdr, saddr), &now, sizeof(now), 0);
+}
+
+// Addresses and ports of another connection, in the TCP header's checksum and ports.
+static __always_inline int translate(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
+{
+	struct {
+		struct address source;
+		struct address destination;
+	} before = { packet->key.source, packet->key.destination }, now = { shortcut->source, shortcut->destination };
+	struct {
+		__be16 source;
+		__be16 destination;
+	} ports_before = { packet->key.source_port, packet->key.destination_port },
+	  ports = { shortcut->source_port, shortcut->destination_port };
+	__u32 tcp = PLAIN + packet->ip_len, checksum = tcp + 16;
+	__s64 addresses = bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&now, sizeof(now), 0);
+	__s64 numbers = bpf_csum_diff((__be32 *)&ports_before, sizeof(ports), (__be32 *)&ports, sizeof(ports), 0);
+	__u64 family = packet->is_ipv6 ? CSUM_OF_IPV6 : 0;
+
+	if (addresses < 0 || numbers < 0)
+		return 0;
+	if (bpf_l4_csum_replace(skb, checksum, 0, addresses, BPF_F_PSEUDO_HDR | family))
+		return 0;
+	if (bpf_l4_csum_replace(skb, checksum, 0, numbers, 0))
+		return 0;
+	return !bpf_skb_store_bytes(skb, tcp, &ports, sizeof(ports), 0);
+}
+
+// Puts the frame into a tunnel.
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
+{
+	const __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
+			    BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+	struct {
+		struct macs macs;
+		__be16 proto;
+		struct iphdr ip;
+		struct udphdr udp;
+		struct vxlan vxlan;
+		struct macs inner_macs;
+		__be16 inner_proto;
+	} __attribute__((packed)) outer = {
+		.macs = shortcut->outer,
+		.proto = bpf_htons(ETH_P_IP),
+		.ip.version = 4,
+		.ip.ihl = 5,
+		.ip.tos = packet->ecn,
+		.ip.id = bpf_get_prandom_u32(),
+		.ip.frag_off = bpf_htons(DONT_FRAGMENT),
+		.ip.ttl = TTL,
+		.ip.protocol = IPPROTO_UDP,
+		.ip.saddr = shortcut->to.local,
+		.ip.daddr = shortcut->to.remote,
+		.udp.source = shortcut->to.source_port,
+		.udp.dest = shortcut->to.port,
+		.vxlan.flags = bpf_htonl(VXLAN_FLAGS),
+		.vxlan.vni = shortcut->to.vni,
+		.inner_macs = shortcut->leaves,
+		.inner_proto = packet->is_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP),
+	};
+	struct iphdr ip;
+
+	if (bpf_skb_adjust_room(skb, OVERHEAD, BPF_ADJ_ROOM_MAC, flags))
+		return 0;
+	outer.ip.tot_len = bpf_htons(skb->len - ETH_HLEN);
+	outer.udp.len = bpf_htons(skb->len - ETH_HLEN - sizeof(struct iphdr));
+	ip = outer.ip;
+	outer.ip.check = ~fold(bpf_csum_diff(0, 0, (__be32 *)&ip, sizeof(ip), 0));
+	return !bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0);
+}
+
+// Does what the data path would do; from its first step on there is no way back.
+static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, const struct shortcut *found)
+{
+	// Its owner may change it meanwhile.
+	struct shortcut shortcut = *found;
+
+	count(skb->ifindex, shortcut.out, skb->len - (packet->at - PLAIN));
+	if (packet->at != PLAIN) {
+		__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | (packet->is_ipv6 ? DECAP_TO_IPV6 : 0);
+		__be16 proto = packet->is_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+
+		// What the kernel has put together it has verified first.
+		if (skb->gso_size)
+			flags |= BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+		if (bpf_skb_adjust_room(skb, -(__s32)OVERHEAD, BPF_ADJ_ROOM_MAC, flags))
+			return DROP;
+		if (bpf_skb_store_bytes(skb, 2 * ETH_ALEN, &proto, sizeof(proto), 0))
+			return DROP;
+	}
+	if (shortcut.how & TRANSLATED && !translate(skb, packet, &shortcut))
+		return DROP;
+	if (packet->is_ipv6 ? !forward_ipv6(skb, packet, &shortcut) : !forward_ipv4(skb, packet, &shortcut))
+		return DROP;
+	if (shortcut.to.remote) {
+		if (!encapsulate(skb, packet, &shortcut))
+			return DROP;
+	} else if (bpf_skb_store_bytes(skb, 0, &shortcut.leaves, sizeof(shortcut.leaves), 0)) {
+		return DROP;
+	}
+	return bpf_redirect(shortcut.out, 0);
+}
+
+SEC("classifier")
+int millrace_leave(struct __sk_buff *skb)
+{
+	struct packet packet = { .at = PLAIN };
+	__u32 here = skb->ifindex, *tap;
+	struct shortcut *shortcut;
+
+	// With a tag, the frame is not for the router.
+	if (!skb->vlan_present && read(skb, &packet)) {
+		shortcut = find(skb, &packet);
+		if (shortcut)
+			return carry(skb, &packet, shortcut);
+	}
+	tap = bpf_map_lookup_elem(&ends, &here);
+	return tap ? bpf_redirect(*tap, 0) : DROP;
+}
+
+SEC("classifier")
+int millrace_enter(struct __sk_buff *skb)
+{
+	__u32 here = skb->ifindex, *end = bpf_map_lookup_elem(&ends, &here);
+
+	return end ? bpf_redirect(*end, 0) : DROP;
+}
+
+SEC("classifier")
+int millrace_pass(struct __sk_buff *skb)
+{
+	struct packet packet = { .at = PLAIN };
+	struct shortcut *shortcut;
+
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return NEXT;
+	if (read_tunnel(skb, &packet))
+		packet.at = TUNNELLED;
+	if (!read(skb, &packet))
+		return NEXT;
+	shortcut = find(skb, &packet);
+	return shortcut ? carry(skb, &packet, shortcut) : NEXT;
+}
+
+char LICENSE[] SEC("license") = "Apache-2.0";

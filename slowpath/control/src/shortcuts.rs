@@ -1,0 +1,149 @@
+//! Established connections that the kernel carries past the workers: which ports can have that, and what it is told.
+//!
+//! Workers tell of connections between such ports. What becomes of their packets is in the tables; when something goes or moves
+//! there, all shortcuts end, and workers see the next packets.
+
+use crate::control::Control;
+use crate::port::{Port, limits};
+use millrace_fastpath::conntrack::FlowKey;
+use millrace_fastpath::port::{Ends, Frame, PortId, Shortcut, TunnelEnds, Wrapping};
+use millrace_fastpath::tables::{AdjacencyId, PortRole, PortSet, TableSet, Tunnel};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// The ports, and what they were told of.
+#[derive(Debug, Default)]
+pub(crate) struct Shortcuts {
+    /// The numbers of the kernel's interfaces, by port.
+    ends: BTreeMap<PortId, u32>,
+    /// The ports alone.
+    ports: PortSet,
+    /// Epoch of the tables that all shortcuts were made from.
+    epoch: u32,
+}
+
+/// One direction of a connection, as a worker tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Established {
+    pub(crate) arrival: PortId,
+    pub(crate) key: FlowKey,
+    pub(crate) rewritten: FlowKey,
+    pub(crate) adjacency: AdjacencyId,
+    pub(crate) mark: u16,
+    pub(crate) epoch: u32,
+}
+
+impl Shortcuts {
+    /// Ports between which the kernel can carry connections.
+    pub(crate) fn ports(&self) -> PortSet {
+        self.ports.clone()
+    }
+
+    /// Whether workers may have connections to tell of.
+    pub(crate) fn are_possible(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    fn set(&mut self, port: PortId, end: Option<u32>) {
+        match end {
+            Some(end) => self.ends.insert(port, end),
+            None => self.ends.remove(&port),
+        };
+        self.ports = self.ends.keys().copied().collect();
+    }
+
+    /// What the kernel is to do. Nothing where it has no interface for it, or tables have changed since.
+    fn make(&self, tables: &TableSet, told: &Established) -> Option<Shortcut> {
+        if told.epoch != tables.epoch {
+            return None;
+        }
+        let way = tables.routes.adjacency(told.adjacency)?;
+        let port = tables.ports.get(told.arrival)?;
+        let from = match port.role {
+            PortRole::Uplink => tunnel_from(tables, told),
+            _ => None,
+        };
+        let into = match way.tunnel {
+            Some(id) => {
+                let tunnel = tables.tunnels.get(id)?;
+                let macs = [tunnel.destination_mac, tunnel.source_mac];
+                let ends = tunnel_ends(tunnel, tunnel.vni.get(), tunnel.udp_port)?;
+                Some(Wrapping { ends, macs, source_port: told.mark })
+            }
+            None => None,
+        };
+        Some(Shortcut {
+            arrival: *self.ends.get(&told.arrival)?,
+            out: *self.ends.get(&way.port)?,
+            arriving: ends(&told.key),
+            leaving: ends(&told.rewritten),
+            mtu: way.mtu,
+            own_mac: if from.is_some() { tables.tunnels.vtep()?.mac } else { port.own_mac },
+            sender_mac: port.spoof_check.then_some(port.mac),
+            macs: [way.destination_mac, way.source_mac],
+            from,
+            into,
+        })
+    }
+}
+
+impl<F: Frame> Control<F> {
+    /// Takes note of whether the kernel can carry connections from and to a port. One whose rate is limited has all packets counted
+    /// by workers.
+    pub(crate) fn note_shortcuts_of(&mut self, port: &Port) {
+        let free = port.device.as_ref().filter(|_| limits(port.bandwidth).is_none());
+        self.shortcuts.set(port.id, free.and_then(|device| device.shortcut_end()));
+    }
+
+    /// Of a port that goes.
+    pub(crate) fn forget_shortcuts_of(&mut self, port: PortId) {
+        self.shortcuts.set(port, None);
+    }
+
+    /// Has the kernel carry connections that workers tell of.
+    pub(crate) fn shorten(&mut self, told: &[Established]) {
+        for told in told {
+            let Some(shortcut) = self.shortcuts.make(&self.current, told) else { continue };
+            if let Err(error) = self.driver.shorten(&shortcut) {
+                tracing::debug!(error, ?shortcut, "not carried past the workers");
+            }
+        }
+    }
+
+    /// Ends all shortcuts if tables have changed that they were made from.
+    pub(crate) fn end_stale_shortcuts(&mut self) {
+        if self.shortcuts.epoch != self.current.epoch {
+            self.end_shortcuts();
+        }
+    }
+
+    /// Ends all shortcuts.
+    pub(crate) fn end_shortcuts(&mut self) {
+        match self.driver.end_shortcuts() {
+            Ok(()) => self.shortcuts.epoch = self.current.epoch,
+            // It is tried again with the next tables.
+            Err(error) => tracing::error!(error, "connections may go ways that are no longer right for some seconds"),
+        }
+    }
+}
+
+/// The tunnel by which a node sends that has this connection's sender.
+fn tunnel_from(tables: &TableSet, told: &Established) -> Option<TunnelEnds> {
+    let back = tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?;
+    let vtep = tables.tunnels.vtep()?;
+    tunnel_ends(tables.tunnels.get(back.tunnel?)?, vtep.vni.get(), vtep.udp_port)
+}
+
+fn tunnel_ends(tunnel: &Tunnel, vni: u32, port: u16) -> Option<TunnelEnds> {
+    match (tunnel.local.to_ip(), tunnel.remote.to_ip()) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => Some(TunnelEnds { local, remote, vni, port }),
+        _ => None,
+    }
+}
+
+fn ends(key: &FlowKey) -> Ends {
+    Ends {
+        source: SocketAddr::new(key.source.to_ip(), key.source_port),
+        destination: SocketAddr::new(key.destination.to_ip(), key.destination_port),
+    }
+}
