@@ -71,6 +71,8 @@ pub enum ContainerPortKind {
     /// A TAP interface in the container's namespace.
     #[default]
     Tap,
+    /// A pair of interfaces whose end in the container keeps its offloads.
+    Veth,
     /// A pair of interfaces with an AF_XDP socket on the node's side.
     AfXdp,
     /// A vhost-user socket in a directory.
@@ -82,11 +84,12 @@ impl TryFrom<PortKind> for ContainerPortKind {
     fn try_from(kind: PortKind) -> Result<Self, InvalidValue> {
         match kind {
             PortKind::Tap => Ok(ContainerPortKind::Tap),
+            PortKind::Veth => Ok(ContainerPortKind::Veth),
             PortKind::AfXdp => Ok(ContainerPortKind::AfXdp),
             PortKind::VhostUser => Ok(ContainerPortKind::VhostUser),
             PortKind::Dpdk => Err(InvalidValue::Form {
                 value: kind.to_string(),
-                expected: "a kind of port that a container can have: tap, af-xdp or vhost-user",
+                expected: "a kind of port that a container can have: tap, veth, af-xdp or vhost-user",
             }),
         }
     }
@@ -95,13 +98,18 @@ impl TryFrom<PortKind> for ContainerPortKind {
 impl std::str::FromStr for ContainerPortKind {
     type Err = InvalidValue;
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
-        [ContainerPortKind::Tap, ContainerPortKind::AfXdp, ContainerPortKind::VhostUser]
-            .into_iter()
-            .find(|kind| PortKind::from(*kind).name() == value)
-            .ok_or_else(|| InvalidValue::Form {
-                value: value.to_owned(),
-                expected: "a kind of port that a container can have: tap, af-xdp or vhost-user",
-            })
+        [
+            ContainerPortKind::Tap,
+            ContainerPortKind::Veth,
+            ContainerPortKind::AfXdp,
+            ContainerPortKind::VhostUser,
+        ]
+        .into_iter()
+        .find(|kind| PortKind::from(*kind).name() == value)
+        .ok_or_else(|| InvalidValue::Form {
+            value: value.to_owned(),
+            expected: "a kind of port that a container can have: tap, veth, af-xdp or vhost-user",
+        })
     }
 }
 
@@ -109,6 +117,7 @@ impl From<ContainerPortKind> for PortKind {
     fn from(kind: ContainerPortKind) -> PortKind {
         match kind {
             ContainerPortKind::Tap => PortKind::Tap,
+            ContainerPortKind::Veth => PortKind::Veth,
             ContainerPortKind::AfXdp => PortKind::AfXdp,
             ContainerPortKind::VhostUser => PortKind::VhostUser,
         }

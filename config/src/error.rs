@@ -217,6 +217,12 @@ pub enum InvalidValue {
         /// Why it must be there.
         reason: &'static str,
     },
+    /// A port without the network namespace that its kind is about.
+    #[error("netns is missing: one end of port {port}, a veth, is in a pod's namespace")]
+    NoNamespace {
+        /// The port.
+        port: PortName,
+    },
     /// A field that this kind of thing cannot have.
     #[error("{field}: {reason}")]
     Unwanted {

@@ -57,6 +57,7 @@ impl PortConfig {
                     None => format!("interface {interface}"),
                 }
             }
+            Attachment::Veth { netns, interface } => format!("interface {interface} in namespace {netns}"),
             Attachment::VhostUser { socket, .. } => format!("socket {}", socket.display()),
             Attachment::Dpdk { devargs } => format!("device {devargs}"),
         }
@@ -83,6 +84,13 @@ pub enum Attachment {
         /// The interface's name.
         interface: InterfaceName,
     },
+    /// A virtual Ethernet pair whose far end is in `netns` and keeps all its offloads.
+    Veth {
+        /// The pod's network namespace.
+        netns: Netns,
+        /// The name of the far end.
+        interface: InterfaceName,
+    },
     /// A vhost-user socket.
     VhostUser {
         /// The path of the socket.
@@ -103,6 +111,7 @@ impl Attachment {
         match self {
             Attachment::AfXdp { .. } => PortKind::AfXdp,
             Attachment::Tap { .. } => PortKind::Tap,
+            Attachment::Veth { .. } => PortKind::Veth,
             Attachment::VhostUser { .. } => PortKind::VhostUser,
             Attachment::Dpdk { .. } => PortKind::Dpdk,
         }
@@ -117,6 +126,8 @@ pub enum PortKind {
     AfXdp,
     /// A TAP interface.
     Tap,
+    /// A virtual Ethernet pair.
+    Veth,
     /// A vhost-user socket.
     VhostUser,
     /// A DPDK Ethernet device.
@@ -129,6 +140,7 @@ impl PortKind {
         match self {
             PortKind::AfXdp => "af-xdp",
             PortKind::Tap => "tap",
+            PortKind::Veth => "veth",
             PortKind::VhostUser => "vhost-user",
             PortKind::Dpdk => "dpdk",
         }
@@ -295,7 +307,7 @@ impl TryFrom<RawPort> for PortConfig {
 impl RawPort {
     /// A section that the kind does not use is a mistake, not a detail to ignore.
     fn refuse_foreign_sections(&self) -> Result<(), InvalidValue> {
-        let on_interface = matches!(self.kind, PortKind::AfXdp | PortKind::Tap);
+        let on_interface = matches!(self.kind, PortKind::AfXdp | PortKind::Tap | PortKind::Veth);
         let unwanted = [
             ("netns", self.netns.is_some() && !on_interface),
             ("interface", self.interface.is_some() && !on_interface),
@@ -319,6 +331,12 @@ impl RawPort {
                 mode: self.af_xdp.as_ref().map(|section| section.mode).unwrap_or_default(),
             }),
             PortKind::Tap => Ok(Attachment::Tap { interface: self.interface()?, netns: self.netns.take() }),
+            PortKind::Veth => {
+                let Some(netns) = self.netns.clone() else {
+                    return Err(InvalidValue::NoNamespace { port: self.name.clone() });
+                };
+                Ok(Attachment::Veth { interface: self.interface()?, netns })
+            }
             PortKind::VhostUser => {
                 let section =
                     self.vhost_user.take().ok_or(missing("vhostUser", "the socket must be known"))?;
@@ -386,6 +404,9 @@ impl From<PortConfig> for RawPort {
                 (raw.netns, raw.interface, raw.af_xdp) = (netns, Some(interface), Some(RawAfXdp { mode }));
             }
             Attachment::Tap { netns, interface } => (raw.netns, raw.interface) = (netns, Some(interface)),
+            Attachment::Veth { netns, interface } => {
+                (raw.netns, raw.interface) = (Some(netns), Some(interface));
+            }
             Attachment::VhostUser { socket, mode } => raw.vhost_user = Some(RawVhostUser { socket, mode }),
             Attachment::Dpdk { devargs } => raw.dpdk = Some(RawDpdk { devargs }),
         }

@@ -60,7 +60,7 @@ fn the_sample_shows_every_field() {
     assert_eq!(config.eal_file_prefix(), "millrace-a");
     assert_eq!(config.workers.cores, Cores::Pinned(vec![CoreId(2), CoreId(3)]));
     let kinds: Vec<_> = config.ports.iter().map(|port| port.attachment.kind().name()).collect();
-    assert_eq!(kinds, ["af-xdp", "tap", "vhost-user", "dpdk"]);
+    assert_eq!(kinds, ["af-xdp", "tap", "veth", "vhost-user", "dpdk"]);
     // A field that the sample forgets would be one that no reader knows of: the parser lists all it accepts.
     for section in [
         "",
@@ -266,6 +266,10 @@ fn ports_must_not_contradict_each_other() {
         &["ports[1]", "interface eth0 in namespace a"],
     );
     refused(
+        &two(a, "name: b, kind: veth, netns: a, pod: x/b"),
+        &["ports[1]", "interface eth0 in namespace a"],
+    );
+    refused(
         &two(a, "name: b, kind: tap, netns: b, addresses: [169.254.0.0/16]"),
         &["ports[1]", "169.254.1.1"],
     );
@@ -288,7 +292,11 @@ fn defaults_that_depend_on_others_are_stable() {
 fn containers_get_a_kind_that_can_be_made_for_them_and_addresses_that_nobody_else_has() {
     let cni = config("cni: {defaultPort: vhost-user, podCIDRs: [10.1.0.0/24]}").cni;
     assert_eq!(cni.default_port, ContainerPortKind::VhostUser);
-    refused("cni: {defaultPort: dpdk}", &["cni.defaultPort", "dpdk"]);
+    assert_eq!(config("cni: {defaultPort: veth}").cni.default_port, ContainerPortKind::Veth);
+    for kind in ["tap", "veth", "af-xdp", "vhost-user"] {
+        assert_eq!(kind.parse::<ContainerPortKind>().unwrap().to_string(), kind);
+    }
+    refused("cni: {defaultPort: dpdk}", &["cni.defaultPort", "dpdk", "tap, veth, af-xdp or vhost-user"]);
     refused(
         "cni: {podCIDRs: [10.96.1.0/24]}\ncluster: {serviceCIDRs: [10.96.0.0/16]}",
         &["10.96.1.0/24", "serviceCIDRs"],
@@ -318,6 +326,28 @@ fn a_port_reads_back_as_it_was_written() {
         let json = serde_json::to_string(&port).unwrap();
         assert_eq!(serde_json::from_str::<PortConfig>(&json).unwrap(), port, "{json}");
     }
+}
+
+#[test]
+fn a_veth_has_a_namespace_and_an_interface_in_it() {
+    let with = |fields: &str| format!("ports: [{{name: lonely, kind: veth, pod: x/a{fields}}}]");
+    let port = |fields: &str| config(&with(fields)).ports.remove(0);
+    let veth = port(", netns: pod-a");
+    let (netns, interface) = ("pod-a".parse().unwrap(), "eth0".parse().unwrap());
+    assert_eq!(veth.attachment, Attachment::Veth { netns, interface });
+    assert_eq!(veth.place(), "interface eth0 in namespace pod-a");
+    assert_eq!(port(", netns: pod-a, interface: net1").place(), "interface net1 in namespace pod-a");
+    let json = serde_json::json!({
+        "name": "lonely", "kind": "veth", "netns": "pod-a", "interface": "eth0", "pod": "x/a", "addresses": [],
+        "spoofCheck": true, "queues": 1,
+    });
+    assert_eq!(serde_json::to_value(&veth).unwrap(), json);
+    assert_eq!(serde_json::from_value::<PortConfig>(json).unwrap(), veth);
+
+    for without in ["", ", interface: eth0"] {
+        refused(&with(without), &["ports[0]", "netns is missing", "port lonely"]);
+    }
+    refused(&with(", netns: a, afXdp: {mode: auto}"), &["ports[0]", "afXdp"]);
 }
 
 proptest! {
@@ -360,6 +390,7 @@ fn an_uplink_is_shared_with_the_host_unless_its_device_is_named() {
         ("{kind: dpdk, interface: eth0}", "dpdk"),
         ("{interface: eth0, dpdk: {devargs: net_tap0}}", "dpdk"),
         ("{interface: eth0, kind: tap}", "tap"),
+        ("{interface: eth0, kind: veth}", "af-xdp or dpdk"),
         ("{interface: eth0, kind: dpdk, dpdk: {devargs: 'a b'}}", "a b"),
     ] {
         let message = error(&format!("uplinks: [{wrong}]"));

@@ -75,7 +75,7 @@ impl TryFrom<RawUplink> for Uplink {
                 check_devargs(&section.devargs)?;
                 Attachment::Dpdk { devargs: section.devargs }
             }
-            (PortKind::Tap | PortKind::VhostUser, ..) => {
+            (PortKind::Tap | PortKind::Veth | PortKind::VhostUser, ..) => {
                 let value = kind.name().to_owned();
                 return Err(InvalidValue::Form {
                     value,

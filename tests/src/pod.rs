@@ -21,12 +21,14 @@ pub enum Kind {
     AfXdp,
     /// A TAP interface.
     Tap,
+    /// A veth pair whose end in the pod keeps its offloads.
+    Veth,
     /// vhost-user; testpmd's virtio-user carries the frames to a TAP of the pod's own.
     Vhost,
 }
 
 impl Kind {
-    /// All kinds.
+    /// Those that every test of all kinds is about.
     pub const ALL: [Kind; 3] = [Kind::AfXdp, Kind::Tap, Kind::Vhost];
 
     /// Its name in configurations.
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Kind::AfXdp => "af-xdp",
             Kind::Tap => "tap",
+            Kind::Veth => "veth",
             Kind::Vhost => "vhost-user",
         }
     }
@@ -222,7 +225,7 @@ impl Pod {
             port["mtu"] = json!(self.mtu);
         }
         match self.kind {
-            Kind::AfXdp | Kind::Tap => port["netns"] = json!(self.netns.name()),
+            Kind::AfXdp | Kind::Tap | Kind::Veth => port["netns"] = json!(self.netns.name()),
             Kind::Vhost => port["vhostUser"] = json!({"socket": self.socket(room)}),
         }
         port

@@ -117,10 +117,10 @@ pub enum PortCommand {
 pub struct PortArguments {
     /// Its name on this node.
     pub name: String,
-    /// af-xdp, tap, vhost-user or dpdk.
+    /// tap, veth, af-xdp, vhost-user or dpdk.
     #[arg(long)]
     pub kind: String,
-    /// The network namespace that gets the interface: a name or a path.
+    /// The network namespace that gets the interface: a name or a path. A veth always has one.
     #[arg(long)]
     pub netns: Option<String>,
     /// The name of the interface [default: eth0 in a namespace].

@@ -88,6 +88,9 @@ fn wrong_usage_ends_with_2_and_names_the_value() {
         run_alone(&["port", "add", "a", "--kind", "tap", "--netns", "a", "--role", "router"]);
     assert_eq!(code, ExitCode::from(2));
     assert!(errors.contains("router") && errors.contains("uplink"), "{errors}");
+    let (code, errors) = run_alone(&["port", "add", "a", "--kind", "veth", "--address", "10.0.0.1"]);
+    assert_eq!(code, ExitCode::from(2));
+    assert!(errors.contains("port a") && errors.contains("netns is missing"), "{errors}");
     assert_eq!(Arguments::try_parse_from(["millrace", "dance"]).unwrap_err().exit_code(), 2);
 }
 
@@ -98,11 +101,18 @@ fn no_daemon_ends_with_3_and_names_the_socket() {
     assert!(errors.contains("/nonexistent/x.sock"), "{errors}");
 }
 
+/// What `port add` sends.
+fn sent(words: &[&str]) -> serde_json::Value {
+    let words = ["millrace", "port", "add"].iter().chain(words);
+    let Command::Port(PortCommand::Add(port)) = Arguments::try_parse_from(words).unwrap().command else {
+        panic!("not a port");
+    };
+    serde_json::to_value(port::config(&port).unwrap()).unwrap()
+}
+
 #[test]
 fn a_port_is_sent_as_the_configuration_has_it() {
-    let words = [
-        "port",
-        "add",
+    let guest = sent(&[
         "v",
         "--kind",
         "vhost-user",
@@ -112,13 +122,10 @@ fn a_port_is_sent_as_the_configuration_has_it() {
         "pod",
         "--vhost-socket",
         "/run/v.sock",
-    ];
-    let Command::Port(PortCommand::Add(port)) =
-        Arguments::try_parse_from(["millrace"].into_iter().chain(words)).unwrap().command
-    else {
-        panic!("not a port");
-    };
-    let sent = serde_json::to_value(port::config(&port).unwrap()).unwrap();
-    assert_eq!(sent["vhostUser"]["socket"], "/run/v.sock");
-    assert_eq!((&sent["pod"], &sent["role"]), (&"ns/v".into(), &"pod".into()));
+    ]);
+    assert_eq!(guest["vhostUser"]["socket"], "/run/v.sock");
+    assert_eq!((&guest["pod"], &guest["role"]), (&"ns/v".into(), &"pod".into()));
+    let veth = sent(&["w", "--kind", "veth", "--netns", "w", "--pod", "ns/w"]);
+    assert_eq!((&veth["kind"], &veth["netns"]), (&"veth".into(), &"w".into()));
+    assert_eq!(veth["interface"], "eth0");
 }

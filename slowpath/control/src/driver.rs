@@ -41,7 +41,7 @@ pub struct OpenRequest<'a> {
     pub id: PortId,
     /// What was asked for.
     pub config: &'a PortConfig,
-    /// For AF_XDP the interface to bind to, for a TAP the name to make it under.
+    /// For AF_XDP the interface to bind to, for a veth the pair's end here, for a TAP the name to make it under.
     pub interface: Option<&'a InterfaceName>,
     /// Largest IP packet in bytes.
     pub mtu: u16,

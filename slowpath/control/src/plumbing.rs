@@ -14,6 +14,9 @@ use millrace_fastpath::port::PortId;
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+mod tests;
+
 /// The host's side of ports.
 pub trait Plumbing: Send {
     /// Makes what must be there before the device is opened; gives the interface that the driver is to use.
@@ -161,6 +164,17 @@ impl KernelPlumbing {
         Ok(host_end)
     }
 
+    fn finish_veth(
+        &self,
+        site: &Site<'_>,
+        netns: &Netns,
+        interface: &InterfaceName,
+        offloads: bool,
+    ) -> Result<Vec<Route>, Refusal> {
+        let wanted = self.interface(site, interface, true);
+        Ok(dress_veth(&self.host_end(site)?, &Namespace::open(netns)?, &wanted, offloads)?)
+    }
+
     fn prepare_socket(&mut self, site: &Site<'_>, socket: &Path) -> Result<(), Refusal> {
         remove_stale_socket(socket)?;
         match site.lasting {
@@ -188,9 +202,8 @@ impl Plumbing for KernelPlumbing {
     fn prepare(&mut self, site: &Site<'_>) -> Result<Option<InterfaceName>, Refusal> {
         match &site.config.attachment {
             Attachment::AfXdp { netns: None, interface, .. } => Ok(Some(interface.clone())),
-            Attachment::AfXdp { netns: Some(netns), interface, .. } => {
-                self.prepare_veth(site, netns, interface).map(Some)
-            }
+            Attachment::AfXdp { netns: Some(netns), interface, .. }
+            | Attachment::Veth { netns, interface } => self.prepare_veth(site, netns, interface).map(Some),
             Attachment::Tap { netns: Some(netns), interface } if site.lasting.is_some() => {
                 let namespace = Namespace::open(netns)?;
                 let owner = site.config.name.as_str();
@@ -227,11 +240,11 @@ impl Plumbing for KernelPlumbing {
             }
             // The pod may have changed what is its own.
             _ if site.is_adopted() => Ok(Vec::new()),
+            // An AF_XDP socket sees bytes only.
             Attachment::AfXdp { netns: Some(netns), interface, .. } => {
-                let namespace = Namespace::open(netns)?;
-                let wanted = self.interface(site, interface, true);
-                Ok(dress_veth(&self.host_end(site)?, &namespace, &wanted)?)
+                self.finish_veth(site, netns, interface, false)
             }
+            Attachment::Veth { netns, interface } => self.finish_veth(site, netns, interface, true),
             Attachment::Tap { netns, interface } => self.finish_tap(site, netns.as_ref(), interface),
             Attachment::Dpdk { .. } => {
                 if let Some(nic) = site.nic {
@@ -245,7 +258,7 @@ impl Plumbing for KernelPlumbing {
 
     fn undo(&mut self, site: &Site<'_>) -> Result<(), Refusal> {
         match &site.config.attachment {
-            Attachment::AfXdp { netns: Some(_), .. } => {
+            Attachment::AfXdp { netns: Some(_), .. } | Attachment::Veth { .. } => {
                 let host_end = self.host_end(site)?;
                 remove_veth(&host_end)?;
                 self.record.remove(&Leftover::Veth(host_end.to_string()))?;
@@ -273,7 +286,7 @@ impl Plumbing for KernelPlumbing {
     fn undoing(&self, site: &Site<'_>) -> Option<Undoing> {
         let lasting = site.lasting?;
         match &site.config.attachment {
-            Attachment::AfXdp { netns: Some(_), .. } => {
+            Attachment::AfXdp { netns: Some(_), .. } | Attachment::Veth { .. } => {
                 let host_end = lasting.host_end.clone();
                 Some(Box::new(move || Ok(remove_veth(&host_end)?)))
             }
@@ -290,6 +303,7 @@ impl Plumbing for KernelPlumbing {
         let (netns, interface) = match &site.config.attachment {
             Attachment::AfXdp { netns: Some(netns), interface, .. } => (netns, interface),
             Attachment::Tap { netns: Some(netns), interface } => (netns, interface),
+            Attachment::Veth { netns, interface } => (netns, interface),
             Attachment::VhostUser { socket, .. } => return Ok(vhost_user::check(socket)?),
             _ => return Ok(()),
         };

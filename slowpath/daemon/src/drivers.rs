@@ -37,6 +37,16 @@ impl Drivers {
     pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig, tunnel_port: u16) -> Self {
         Drivers { memory, domain, lead, tunnel_port, shortcuts: Arc::default() }
     }
+
+    /// Opens a veth pair by its end here.
+    fn open_veth(
+        &self,
+        interface: String,
+        queues: u32,
+        _request: &OpenRequest<'_>,
+    ) -> Result<device::Opened, Refusal> {
+        Err(format!("interface {interface}: no driver for {queues} queues of kind veth").into())
+    }
 }
 
 impl Driver<Mbuf> for Drivers {
@@ -70,6 +80,7 @@ impl Driver<Mbuf> for Drivers {
                 };
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?
             }
+            Attachment::Veth { .. } => self.open_veth(interface, queues.into(), request)?,
             Attachment::VhostUser { socket, mode } => {
                 let role = match mode {
                     VhostMode::Server => Role::Server,

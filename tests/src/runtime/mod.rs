@@ -28,7 +28,7 @@ const SERVE: &str = "echo \"$0\" >/www/index.html && exec httpd -f -p 80 -h /www
 pub struct Wanted<'a> {
     /// Its name.
     pub name: &'a str,
-    /// How it is attached: [`Kind::Tap`] or [`Kind::AfXdp`].
+    /// How it is attached: [`Kind::Tap`], [`Kind::Veth`] or [`Kind::AfXdp`].
     pub kind: Kind,
     /// A port of the node that leads to its port 80 by TCP.
     pub host_port: Option<u16>,

@@ -27,7 +27,7 @@ impl Podman {
             room.text("bin")
         );
         fs::write(room.path("containers.conf"), config).expect("a file can be written");
-        for kind in ["tap", "af-xdp"] {
+        for kind in ["tap", "veth", "af-xdp"] {
             room.network(&format!("{kind}.conflist"), kind, daemon, json!({"port": kind}));
         }
         let podman = Podman { namespaces: Namespaces::default(), room };

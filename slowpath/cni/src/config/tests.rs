@@ -51,6 +51,7 @@ fn what_is_written_is_taken() {
     let route = Route { priority: Some(5), ..Route::to("10.9.0.0/16".parse().unwrap()) };
     assert_eq!(wishes.routes, Some(vec![route]));
     assert_eq!(wishes.dns.nameservers, ["10.0.0.10"]);
+    assert_eq!(self::wishes(json!({"port": "veth"})).unwrap().kind, Some(PortKind::Veth));
 }
 
 #[test]
@@ -93,8 +94,11 @@ fn wrong_fields_are_named_with_their_values() {
 #[test]
 fn what_only_an_addition_needs_only_an_addition_looks_at() {
     for (fields, named) in [
-        (json!({"port": "dpdk"}), "port: `dpdk` is not"),
-        (json!({"port": "veth"}), "port: unknown variant `veth`"),
+        (
+            json!({"port": "dpdk"}),
+            "port: `dpdk` is not a kind of port that a container can have: tap, veth, af-xdp or",
+        ),
+        (json!({"port": "bridge"}), "port: unknown variant `bridge`"),
         (json!({"mtu": 1279}), "mtu: 1279"),
         (json!({"mtu": "big"}), "mtu"),
         (json!({"dns": {"nameservers": "10.0.0.1"}}), "dns.nameservers"),

@@ -159,7 +159,7 @@ impl<F: Frame> Control<F> {
             gateways: gateways.into_iter().filter(serves).collect(),
             addresses,
             routes: Vec::new(),
-            host_interface: (wish.kind == ContainerPortKind::AfXdp)
+            host_interface: matches!(wish.kind, ContainerPortKind::AfXdp | ContainerPortKind::Veth)
                 .then(|| HostInterface { name: host_end.clone(), mac: None }),
             vhost_user: (wish.kind == ContainerPortKind::VhostUser).then(files),
         };
@@ -231,6 +231,7 @@ impl<F: Frame> Control<F> {
         let netns = || attachment.netns.display().to_string().parse::<Netns>();
         let kind = match ContainerPortKind::try_from(attachment.kind).map_err(wrong("kind"))? {
             ContainerPortKind::Tap => Kind::Tap { netns: Some(netns().map_err(wrong("netns"))?), interface },
+            ContainerPortKind::Veth => Kind::Veth { netns: netns().map_err(wrong("netns"))?, interface },
             ContainerPortKind::AfXdp => {
                 Kind::AfXdp { netns: Some(netns().map_err(wrong("netns"))?), interface, mode: XdpMode::Auto }
             }

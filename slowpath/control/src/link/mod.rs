@@ -1,6 +1,6 @@
 //! The kernel's side of a port: the interface that a pod sees.
 //!
-//! For an AF_XDP pod it is a veth pair whose far end lives in the pod's network namespace; for a TAP pod it is the
+//! For an AF_XDP or veth pod it is a veth pair whose far end lives in the pod's network namespace; for a TAP pod it is the
 //! TAP itself, made there or moved there. Either is given its name, MAC address, MTU, addresses and routes. Nothing else in the
 //! pod's namespace is touched, and nothing is left of an interface once it is removed.
 
@@ -16,7 +16,7 @@ mod record;
 mod route;
 mod tap;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod veth;
 
 pub use check::{Difference, compare, is_made_here, is_namespace, is_own_namespace};

@@ -10,17 +10,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A named namespace, removed at the end of the test whatever its outcome.
-struct Pod(String);
+pub(crate) struct Pod(pub(crate) String);
 
 impl Pod {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("mrctl{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run("ip", &["netns", "add", &name]);
         Pod(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         run("ip", &[&["netns", "exec", self.0.as_str()], arguments].concat())
     }
 
@@ -35,7 +35,7 @@ impl Drop for Pod {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -43,7 +43,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Gives this test's thread, and the threads and programs that it starts, a network of its own as the "host".
 /// False, and a line, where that is not allowed.
-fn own_host() -> bool {
+pub(crate) fn own_host() -> bool {
     let granted = unshare(CloneFlags::CLONE_NEWNET).is_ok();
     if !granted {
         eprintln!("skipped: needs the right to make network namespaces");
@@ -64,7 +64,7 @@ fn interface() -> Interface {
     }
 }
 
-/// Both steps.
+/// Both steps, without offloads.
 fn make_veth(
     host_end: &InterfaceName,
     owner: &str,
@@ -72,14 +72,14 @@ fn make_veth(
     interface: &Interface,
 ) -> Result<Vec<millrace_api::Route>, LinkError> {
     create_veth(host_end, owner, &pod.namespace(), interface)?;
-    dress_veth(host_end, &pod.namespace(), interface)
+    dress_veth(host_end, &pod.namespace(), interface, false)
 }
 
 fn host_end() -> InterfaceName {
     host_end_name(Path::new("/var/lib/millrace"), PortId(7)).unwrap()
 }
 
-fn links() -> String {
+pub(crate) fn links() -> String {
     run("ip", &["-br", "link"])
 }
 
@@ -132,6 +132,24 @@ fn no_offload_that_a_raw_frame_cannot_carry_is_left_on() {
         let line = features.lines().find(|line| line.trim().starts_with(&format!("{feature}:"))).unwrap();
         assert!(line.contains("off"), "{line}");
     }
+}
+
+#[test]
+fn a_veth_that_is_to_keep_its_offloads_is_dressed_without_a_change_to_them() {
+    if !own_host() {
+        return;
+    }
+    let pod = Pod::new();
+    create_veth(&host_end(), "pod-7", &pod.namespace(), &interface()).unwrap();
+    let before = pod.run(&["ethtool", "-k", "eth0"]);
+    assert!(before.contains("tx-tcp-segmentation: on") && before.contains("tx-checksumming: on"), "{before}");
+    dress_veth(&host_end(), &pod.namespace(), &interface(), true).unwrap();
+    assert_eq!(pod.run(&["ethtool", "-k", "eth0"]), before);
+    assert!(pod.run(&["ip", "addr", "show", "eth0"]).contains("10.7.0.7/32"));
+    assert!(
+        !run("ip", &["addr", "show", host_end().as_str()]).contains("inet"),
+        "the kernel has no IP on it"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Veth pairs: one end here for the AF_XDP socket, the other in the pod.
+//! Veth pairs: one end here for the driver, the other in the pod.
 
 use super::netlink::{converse, find};
 use super::pod::Dress;
@@ -74,15 +74,17 @@ pub fn create_veth(
     made
 }
 
-/// Sets both ends up, the pod's end with everything that it is to have; gives the routes that were set. All offloads that a
-/// raw frame cannot carry are turned off at the pod's end. What is there stays on failure: it is for the caller to remove.
+/// Sets both ends up, the pod's end with everything that it is to have; gives the routes that were set. Without `offloads`
+/// all those that a raw frame cannot carry are turned off at the pod's end. What is there stays on failure: it is for the caller
+/// to remove.
 pub fn dress_veth(
     host_end: &InterfaceName,
     namespace: &Namespace,
     interface: &Interface,
+    offloads: bool,
 ) -> Result<Vec<Route>, LinkError> {
     set_host_end_up(host_end)?;
-    pod::configure(Some(namespace), interface, Dress { alias: None, offloads: false })
+    pod::configure(Some(namespace), interface, Dress { alias: None, offloads })
 }
 
 /// Removes a veth pair by its host's end. It being gone already, as after the end of the pod's namespace, is fine;

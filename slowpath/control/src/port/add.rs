@@ -205,8 +205,10 @@ impl<F: Frame> Control<F> {
             return Ok(());
         }
         port.addresses = self.prefixes_of(port.id);
-        let makes_interface =
-            matches!(config.attachment, Attachment::AfXdp { netns: Some(_), .. } | Attachment::Tap { .. });
+        let makes_interface = matches!(
+            config.attachment,
+            Attachment::AfXdp { netns: Some(_), .. } | Attachment::Veth { .. } | Attachment::Tap { .. }
+        );
         match &config.pod {
             Some(pod) if port.addresses.is_empty() && makes_interface => {
                 Err(PortError::UnknownPod { port: config.name.clone(), pod: pod.clone() })

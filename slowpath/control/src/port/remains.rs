@@ -37,7 +37,10 @@ impl<F> Remains<F> {
     pub(super) fn clear_with(mut self, undo: impl FnOnce(&Site<'_>) -> Result<(), Refusal>) -> Cleared {
         let to_undo = self.port.prepared && !self.port.site().is_adopted();
         // A socket whose interface is gone is closed at once, one whose interface is there waits for the kernel's readers.
-        let is_veth = matches!(self.port.config.attachment, Attachment::AfXdp { netns: Some(_), .. });
+        let is_veth = matches!(
+            self.port.config.attachment,
+            Attachment::AfXdp { netns: Some(_), .. } | Attachment::Veth { .. }
+        );
         let outcome = match (to_undo, is_veth) {
             (true, true) => {
                 let outcome = undo(&self.port.site());

@@ -74,6 +74,29 @@ fn an_attachment_has_a_port_addresses_and_routes_and_is_removed_without_a_trace(
 }
 
 #[test]
+fn a_veth_has_an_end_here_is_found_again_after_a_restart_and_is_removed() {
+    let mut node = node();
+    let wanted = |kind: PortKind, name: &str| AttachmentRequest { kind: Some(kind), ..request(name) };
+    let made = node.control.attach(wanted(PortKind::Veth, "a")).unwrap();
+    let host_end = made.host_interface.clone().unwrap().name;
+    assert!(made.kind == PortKind::Veth && host_end.as_str().starts_with("mr"), "{host_end}");
+    let port = node.control.show_port(&made.port).unwrap();
+    assert_eq!(port.config.place(), "interface eth0 in namespace /run/netns/a");
+    assert_eq!(port.config.attachment.kind(), PortKind::Veth);
+    assert!(node.control.attach(wanted(PortKind::AfXdp, "b")).unwrap().host_interface.is_some());
+    assert!(node.control.attach(wanted(PortKind::Tap, "c")).unwrap().host_interface.is_none());
+
+    let mut node = restarted(node);
+    assert_eq!(node.control.check_attachment(&id("a")).unwrap(), made);
+    assert_eq!(node.control.attach(wanted(PortKind::Veth, "a")).unwrap(), made);
+    for name in ["a", "b", "c"] {
+        node.control.detach(&id(name)).unwrap();
+    }
+    assert_eq!((kept(&node), node.outside.held()), ((0, 0), (0, 0, 0)));
+    node.end();
+}
+
+#[test]
 fn the_same_request_again_gets_what_is_there_and_another_one_is_a_conflict() {
     let mut node = node();
     let made = node.control.attach(request("a")).unwrap();
@@ -343,14 +366,14 @@ fn a_pods_annotation_comes_before_its_network_and_that_before_the_default() {
     let annotated = |kind: &str, uid: &str| {
         pod_with(PodPort { kind: Some(kind.into()), vhost_user_uid: Some(uid.into()), ..PodPort::default() })
     };
-    node.control.model().apply(Object::Pod(annotated("af-xdp", "107")));
+    node.control.model().apply(Object::Pod(annotated("veth", "107")));
     let mut kind_of = |name: &str, pod: Option<PodIdentity>, kind: Option<PortKind>| {
         let made =
             node.control.attach(AttachmentRequest { pod, kind, ..request(name) }).map(|made| made.kind);
         node.control.detach(&id(name)).unwrap();
         made.map_err(|error| error.to_string())
     };
-    assert_eq!(kind_of("a", Some(pod("u-1")), Some(PortKind::VhostUser)), Ok(PortKind::AfXdp));
+    assert_eq!(kind_of("a", Some(pod("u-1")), Some(PortKind::VhostUser)), Ok(PortKind::Veth));
     // Another pod of that name is not the one that is known.
     assert_eq!(kind_of("b", Some(pod("u-2")), Some(PortKind::VhostUser)), Ok(PortKind::VhostUser));
     assert_eq!(kind_of("c", None, None), Ok(PortKind::from(ContainerPortKind::default())));

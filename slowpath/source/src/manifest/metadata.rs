@@ -20,7 +20,7 @@ pub(crate) struct Metadata {
 /// The annotations that are used.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Annotations {
-    /// How a pod's first interface is attached: `tap`, `af-xdp` or `vhost-user`.
+    /// How a pod's first interface is attached: `tap`, `veth`, `af-xdp` or `vhost-user`.
     #[serde(rename = "millrace.io/port")]
     pub(super) port: Option<String>,
     /// Which user owns the pod's vhost-user socket.
