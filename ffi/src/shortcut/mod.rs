@@ -188,14 +188,20 @@ impl Loaded {
         })
     }
 
-    fn attach(&mut self, name: &str, interface: &str, turn: Turn) -> Result<SchedClassifierLink, ShortcutError> {
+    fn attach(
+        &mut self,
+        name: &str,
+        interface: &str,
+        turn: Turn,
+    ) -> Result<SchedClassifierLink, ShortcutError> {
         let attached = tc::attach(&mut self.object, name, interface, TcAttachType::Ingress, turn);
         let doing = "attaching the programs";
         attached.map_err(|reason| ShortcutError::Program { interface: interface.to_owned(), doing, reason })
     }
 
     fn start_counting(&mut self, at: Named<'_>) -> Result<(), ShortcutError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(at.name, "counting processors", &error))?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, error)| failed(at.name, "counting processors", &error))?;
         let nothing = aya::maps::PerCpuValues::try_from(vec![Carried::default(); cpus]);
         let nothing = nothing.map_err(|error| failed(at.name, "counting processors", &error))?;
         self.counts.insert(at.ifindex, nothing, 0).map_err(|error| changing(at.name, &error))

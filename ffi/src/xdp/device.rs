@@ -71,7 +71,11 @@ impl Device for XdpDevice {
                 down(format!("interface {} has no carrier", self.interface))
             }
             Ok(_) => {
-                match self.intake.as_ref().map(|intake| (&intake.tap.name, self.probe.flags(&intake.tap.name))) {
+                match self
+                    .intake
+                    .as_ref()
+                    .map(|intake| (&intake.tap.name, self.probe.flags(&intake.tap.name)))
+                {
                     Some((name, Err(error))) => down(format!("interface {name}: {error}")),
                     Some((name, Ok(flags))) if flags & libc::IFF_UP == 0 => {
                         down(format!("interface {name} is down"))

@@ -121,11 +121,12 @@ impl Opening<'_> {
         packet_ring::start(&intake.sockets, ifindex)
             .map_err(|source| StepError::new(Step::PacketSocket, source).at(&config.interface, 0))?;
         let steering = Arc::new(Steering::diverting(&config.interface, diversion));
-        let ways = rings.into_iter().zip(&intake.sockets).zip(&intake.tap.files).map(|((ring, socket), file)| {
-            let tap = TapQueue::new(file.clone(), pools, self.counters.clone());
-            let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
-            (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
-        });
+        let ways =
+            rings.into_iter().zip(&intake.sockets).zip(&intake.tap.files).map(|((ring, socket), file)| {
+                let tap = TapQueue::new(file.clone(), pools, self.counters.clone());
+                let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
+                (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
+            });
         let Sockets { queues, sockets, reach } = self.sockets(&steering, ways.collect(), false)?;
         let way = config.shortcuts.as_ref().and_then(|shortcuts| way(shortcuts, &config.interface, ifindex));
         let mut device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));

@@ -122,7 +122,9 @@ impl<F: Frame> Control<F> {
         match self.driver.end_shortcuts() {
             Ok(()) => self.shortcuts.epoch = self.current.epoch,
             // It is tried again with the next tables.
-            Err(error) => tracing::error!(error, "connections may go ways that are no longer right for some seconds"),
+            Err(error) => {
+                tracing::error!(error, "connections may go ways that are no longer right for some seconds")
+            }
         }
     }
 }

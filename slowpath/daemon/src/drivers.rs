@@ -12,6 +12,7 @@ use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
 use millrace_ffi::shortcut::Shortcuts;
 use millrace_ffi::tap::{self, LeadConfig, TapConfig};
+use millrace_ffi::veth::{self, VethConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
 use std::sync::Arc;
@@ -36,16 +37,6 @@ pub(crate) struct Drivers {
 impl Drivers {
     pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig, tunnel_port: u16) -> Self {
         Drivers { memory, domain, lead, tunnel_port, shortcuts: Arc::default() }
-    }
-
-    /// Opens a veth pair by its end here.
-    fn open_veth(
-        &self,
-        interface: String,
-        queues: u32,
-        _request: &OpenRequest<'_>,
-    ) -> Result<device::Opened, Refusal> {
-        Err(format!("interface {interface}: no driver for {queues} queues of kind veth").into())
     }
 }
 
@@ -80,7 +71,10 @@ impl Driver<Mbuf> for Drivers {
                 };
                 tap::open(&config, &self.memory.tap_pools, &request.counters)?
             }
-            Attachment::Veth { .. } => self.open_veth(interface, queues.into(), request)?,
+            Attachment::Veth { .. } => {
+                let config = VethConfig { interface, queues: queues.into() };
+                veth::open(&config, &self.memory.tap_pools, &request.counters, &self.shortcuts)?
+            }
             Attachment::VhostUser { socket, mode } => {
                 let role = match mode {
                     VhostMode::Server => Role::Server,
