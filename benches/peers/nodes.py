@@ -104,7 +104,7 @@ class Daemon:
         else:
             port["netns"] = pod
         config = {"nodeName": f"node-{number}", "source": {"directory": "manifests"}, "hostLeg": "none",
-                  "workers": {"count": 1, "idle": idle} if kind == "tap" else {"cores": [NODE_CORE], "idle": idle},
+                  "workers": {"count": 1, "idle": idle} if kind in ("tap", "veth") else {"cores": [NODE_CORE], "idle": idle},
                   "cluster": {"podCIDRs": ["10.77.0.0/16"]}, "uplinks": [{"interface": "nic"}],
                   "routing": {"mode": mode}, "memory": {"mebibytes": 256},
                   "api": {"socket": str(self.room / "api.sock")}, "stateDirectory": str(self.room / "state"),
@@ -229,7 +229,7 @@ def packets_from_vhost(nodes, daemons, seconds):
 
 
 def measure(name, args):
-    with system(name, "tap", args) as (client, server, _, _):
+    with system(name, args.kind, args) as (client, server, _, _):
         found = streams(client, server, args.seconds)
     with system(name, "af-xdp", args) as (client, _, nodes, daemons):
         found |= packets_from_veth(client, nodes, daemons, args.seconds)
@@ -259,6 +259,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--idle", choices=("adaptive", "busy"), default="adaptive")
+    parser.add_argument("--kind", choices=("veth", "tap"), default="veth")
     parser.add_argument("--wire", choices=("cut", "plain"), default="cut")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Established TCP connections between interfaces that the kernel has, past the data path: whole, and without a copy.
+// Established TCP connections and UDP flows between interfaces that the kernel has, past the data path: whole, and without a copy.
 //
 //  - `millrace_leave`, at the node's end of a pod's veth: what has a shortcut takes it, all else goes to the pod's TAP, which the
 //    data path reads;
 //  - `millrace_enter`, at that TAP's ingress: what the data path writes goes to the pod;
-//  - `millrace_pass`, at an uplink's ingress: what has a shortcut takes it, all else goes on.
+//  - `millrace_pass`, at an uplink's ingress: what has a shortcut and is TCP takes it, all else goes on.
 //
 // A shortcut says for one direction of a connection what the data path does to its packets. It is good for some seconds, and as
 // long as the tables stay what they were: the next packet then goes the long way, where it is seen. So does whatever opens or ends a
@@ -25,8 +25,9 @@
 #define NEXT (-1)
 #define DROP 2
 
-// Of linux/if_packet.h: to this interface's MAC address.
+// Of linux/if_packet.h: to this interface's MAC address, and to another.
 #define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
 
 // Of newer headers than Debian 12's.
 #define DECAP_TO_IPV6 (1ULL << 8)
@@ -58,15 +59,10 @@ struct vxlan {
 	__be32 vni;
 };
 
-// The first bytes of a TCP header.
-struct segment {
-	__be16 source_port;
-	__be16 destination_port;
-	__be32 sequence;
-	__be32 acknowledgment;
-	__u8 offset;
-	__u8 flags;
-};
+// Where TCP's header says how long it is, and then what it is for; and of both protocols, where the checksum is.
+#define TCP_OFFSET 12
+#define TCP_CHECKSUM 16
+#define UDP_CHECKSUM 6
 
 struct macs {
 	__u8 destination[ETH_ALEN];
@@ -81,6 +77,7 @@ struct key {
 	__be16 destination_port;
 	// The number of the interface that it arrives by.
 	__u32 arrival;
+	__u32 protocol;
 };
 
 // Both ends of a tunnel; none if `remote` is zero.
@@ -167,9 +164,10 @@ struct packet {
 	// Of its IP header, and bytes of that.
 	__u32 at;
 	__u32 ip_len;
-	// Bytes of its TCP header.
-	__u32 tcp_len;
+	// Bytes of its TCP or UDP header.
+	__u32 l4_len;
 	__u32 is_ipv6;
+	// Of TCP.
 	__u8 flags;
 	__u8 ecn;
 	struct tunnel from;
@@ -192,12 +190,13 @@ static __always_inline int read_ipv4(struct __sk_buff *skb, struct packet *packe
 
 	if (bpf_skb_load_bytes(skb, packet->at, ip, sizeof(*ip)))
 		return 0;
-	if (ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_TCP || ip->ttl <= 1)
+	if (ip->version != 4 || ip->ihl != 5 || ip->ttl <= 1)
 		return 0;
 	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET))
 		return 0;
 	map_ipv4(&packet->key.source, ip->saddr);
 	map_ipv4(&packet->key.destination, ip->daddr);
+	packet->key.protocol = ip->protocol;
 	packet->ip_len = sizeof(*ip);
 	packet->ecn = ip->tos & ECN;
 	return 1;
@@ -209,21 +208,26 @@ static __always_inline int read_ipv6(struct __sk_buff *skb, struct packet *packe
 
 	if (bpf_skb_load_bytes(skb, packet->at, ip, sizeof(*ip)))
 		return 0;
-	if (ip->version != 6 || ip->nexthdr != IPPROTO_TCP || ip->hop_limit <= 1)
+	if (ip->version != 6 || ip->hop_limit <= 1)
 		return 0;
 	__builtin_memcpy(&packet->key.source, &ip->saddr, sizeof(packet->key.source));
 	__builtin_memcpy(&packet->key.destination, &ip->daddr, sizeof(packet->key.destination));
+	packet->key.protocol = ip->nexthdr;
 	packet->ip_len = sizeof(*ip);
 	packet->is_ipv6 = 1;
 	packet->ecn = ip->flow_lbl[0] >> 4 & ECN;
 	return 1;
 }
 
-// Reads the TCP packet whose Ethernet header ends at `packet->at`; 0 when it is none, or has what is seldom.
+// Reads the TCP or UDP packet whose Ethernet header ends at `packet->at`; 0 when it is none, or has what is seldom.
 static __always_inline int read(struct __sk_buff *skb, struct packet *packet)
 {
-	struct segment tcp;
+	struct {
+		__u8 offset;
+		__u8 flags;
+	} tcp;
 	struct ethhdr link;
+	__u32 l4;
 
 	if (bpf_skb_load_bytes(skb, packet->at - ETH_HLEN, &link, sizeof(link)))
 		return 0;
@@ -234,12 +238,17 @@ static __always_inline int read(struct __sk_buff *skb, struct packet *packet)
 	} else if (link.h_proto != bpf_htons(ETH_P_IPV6) || !read_ipv6(skb, packet)) {
 		return 0;
 	}
-	if (bpf_skb_load_bytes(skb, packet->at + packet->ip_len, &tcp, sizeof(tcp)))
-		return 0;
-	packet->key.source_port = tcp.source_port;
-	packet->key.destination_port = tcp.destination_port;
+	l4 = packet->at + packet->ip_len;
 	packet->key.arrival = skb->ifindex;
-	packet->tcp_len = (tcp.offset >> 4) * 4;
+	if (bpf_skb_load_bytes(skb, l4, &packet->key.source_port, 2 * sizeof(packet->key.source_port)))
+		return 0;
+	packet->l4_len = sizeof(struct udphdr);
+	packet->flags = TCP_ACK;
+	if (packet->key.protocol == IPPROTO_UDP)
+		return 1;
+	if (packet->key.protocol != IPPROTO_TCP || bpf_skb_load_bytes(skb, l4 + TCP_OFFSET, &tcp, sizeof(tcp)))
+		return 0;
+	packet->l4_len = (tcp.offset >> 4) * 4;
 	packet->flags = tcp.flags;
 	return 1;
 }
@@ -293,7 +302,7 @@ static __always_inline int is_expected(const struct packet *packet, const struct
 
 static __always_inline int fits(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
 {
-	__u32 len = skb->len - packet->at, headers = packet->ip_len + packet->tcp_len;
+	__u32 len = skb->len - packet->at, headers = packet->ip_len + packet->l4_len;
 
 	// The outer headers have words for no more.
 	if (shortcut->to.remote && len + OVERHEAD > 65535)
@@ -310,6 +319,7 @@ static __always_inline void end(const struct key *key, const struct shortcut *sh
 		.source_port = shortcut->destination_port,
 		.destination_port = shortcut->source_port,
 		.arrival = shortcut->out,
+		.protocol = key->protocol,
 	};
 
 	bpf_map_delete_elem(&shortcuts, &back);
@@ -377,7 +387,7 @@ static __always_inline int forward_ipv6(struct __sk_buff *skb, const struct pack
 	return !(shortcut->how & TRANSLATED) || !bpf_skb_store_bytes(skb, PLAIN + __builtin_offsetof(struct ipv6hdr, saddr), &now, sizeof(now), 0);
 }
 
-// Addresses and ports of another connection, in the TCP header's checksum and ports.
+// Addresses and ports of another connection, in the TCP or UDP header's checksum and ports.
 static __always_inline int translate(struct __sk_buff *skb, const struct packet *packet, const struct shortcut *shortcut)
 {
 	struct {
@@ -389,18 +399,20 @@ static __always_inline int translate(struct __sk_buff *skb, const struct packet 
 		__be16 destination;
 	} ports_before = { packet->key.source_port, packet->key.destination_port },
 	  ports = { shortcut->source_port, shortcut->destination_port };
-	__u32 tcp = PLAIN + packet->ip_len, checksum = tcp + 16;
+	int is_udp = packet->key.protocol == IPPROTO_UDP;
+	__u32 l4 = PLAIN + packet->ip_len, checksum = l4 + (is_udp ? UDP_CHECKSUM : TCP_CHECKSUM);
 	__s64 addresses = bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&now, sizeof(now), 0);
 	__s64 numbers = bpf_csum_diff((__be32 *)&ports_before, sizeof(ports), (__be32 *)&ports, sizeof(ports), 0);
-	__u64 family = packet->is_ipv6 ? CSUM_OF_IPV6 : 0;
+	// A UDP datagram without a checksum stays so, and one with a checksum keeps one.
+	__u64 mangled = is_udp ? BPF_F_MARK_MANGLED_0 : 0, family = packet->is_ipv6 ? CSUM_OF_IPV6 : 0;
 
 	if (addresses < 0 || numbers < 0)
 		return 0;
-	if (bpf_l4_csum_replace(skb, checksum, 0, addresses, BPF_F_PSEUDO_HDR | family))
+	if (bpf_l4_csum_replace(skb, checksum, 0, addresses, BPF_F_PSEUDO_HDR | family | mangled))
 		return 0;
-	if (bpf_l4_csum_replace(skb, checksum, 0, numbers, 0))
+	if (bpf_l4_csum_replace(skb, checksum, 0, numbers, mangled))
 		return 0;
-	return !bpf_skb_store_bytes(skb, tcp, &ports, sizeof(ports), 0);
+	return !bpf_skb_store_bytes(skb, l4, &ports, sizeof(ports), 0);
 }
 
 // Puts the frame into a tunnel.
@@ -446,6 +458,13 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	return !bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0);
 }
 
+// To the pod at a veth's other end, at once. For its kernel to take the packet it has to look as one that has come by the wire.
+static __always_inline int redirect_to_pod(struct __sk_buff *skb, __u32 end)
+{
+	bpf_skb_change_type(skb, PACKET_HOST);
+	return bpf_redirect_peer(end, 0);
+}
+
 // Does what the data path would do; from its first step on there is no way back.
 static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, const struct shortcut *found)
 {
@@ -475,7 +494,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 	} else if (bpf_skb_store_bytes(skb, 0, &shortcut.leaves, sizeof(shortcut.leaves), 0)) {
 		return DROP;
 	}
-	return bpf_redirect(shortcut.out, 0);
+	return bpf_map_lookup_elem(&ends, &shortcut.out) ? redirect_to_pod(skb, shortcut.out) : bpf_redirect(shortcut.out, 0);
 }
 
 SEC("classifier")
@@ -500,7 +519,10 @@ int millrace_enter(struct __sk_buff *skb)
 {
 	__u32 here = skb->ifindex, *end = bpf_map_lookup_elem(&ends, &here);
 
-	return end ? bpf_redirect(*end, 0) : DROP;
+	if (!end)
+		return DROP;
+	// What is for all, or for many, finds its own kind.
+	return skb->pkt_type == PACKET_OTHERHOST ? redirect_to_pod(skb, *end) : bpf_redirect(*end, 0);
 }
 
 SEC("classifier")
@@ -513,7 +535,8 @@ int millrace_pass(struct __sk_buff *skb)
 		return NEXT;
 	if (read_tunnel(skb, &packet))
 		packet.at = TUNNELLED;
-	if (!read(skb, &packet))
+	// Of what is not TCP, the data path has a copy by now (take.c).
+	if (!read(skb, &packet) || packet.key.protocol != IPPROTO_TCP)
 		return NEXT;
 	shortcut = find(skb, &packet);
 	return shortcut ? carry(skb, &packet, shortcut) : NEXT;

@@ -22,7 +22,7 @@ pub enum Report {
         /// Bytes of an outer IP packet, at most.
         mtu: u16,
     },
-    /// A TCP connection is established between ports between which the kernel can carry it. Told of each direction by itself, and
+    /// A TCP connection is established, or a UDP flow goes, between ports between which the kernel can carry it. Told of each direction by itself, and
     /// again as long as its packets come.
     Established {
         /// The port that this direction's packets arrive by.

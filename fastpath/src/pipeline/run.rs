@@ -164,7 +164,7 @@ impl Pipeline {
             match known(context, &flows, &mut frame, slot) {
                 Some(way) => {
                     established += 1;
-                    if shortcuts && slot.brief.kind == L4Kind::Tcp {
+                    if shortcuts && matches!(slot.brief.kind, L4Kind::Tcp | L4Kind::Udp) {
                         self.offer_shortcut(context, &flows, slot, way, egress);
                     }
                     match way.tunnel {

@@ -1,14 +1,15 @@
-//! Beside the stages: of an established TCP connection between ports that have shortcuts the control thread is told, which may
-//! have the kernel carry it from then on.
+//! Beside the stages: of an established connection between ports that have shortcuts the control thread is told, which may have the
+//! kernel carry it from then on. Of UDP flows, too.
 //!
-//! Not of each packet: who has few is not worth the trouble. From the first time on the flow's entry says that packets may pass
+//! Not at each packet: who has few is not worth the trouble. From the first time on the flow's entry says that packets may pass
 //! unseen; what it would know of TCP's numbers it does not use any more.
 
 use super::encapsulate::source_port;
 use super::run::{Context, Pipeline, Slot};
 use super::{Egress, Report};
 use crate::conntrack::FlowView;
-use crate::tables::Adjacency;
+use crate::tables::{Adjacency, PortRole};
+use crate::wire::parse::L4Kind;
 
 /// Of so many packets one is looked at.
 const EVERY: u32 = 8;
@@ -28,7 +29,12 @@ impl Pipeline {
         let Some(number) = slot.guess.filter(|_| self.until_offer == 0) else { return };
         let (tables, entry) = (context.tables, flows.entry(number));
         let leaves = tables.shortcuts.contains(way.port) && has_words_for(context, way);
-        if !leaves || !entry.is_established(&flows.entry(number.peer())) {
+        let goes = match slot.brief.kind {
+            // Uplinks are received in two ways, of which that for datagrams makes a copy before the kernel could carry them.
+            L4Kind::Udp => context.port.role != PortRole::Uplink,
+            _ => entry.is_established(&flows.entry(number.peer())),
+        };
+        if !leaves || !goes {
             return;
         }
         entry.shorten();

@@ -3,14 +3,16 @@
 use crate::wire::ethernet::MacAddr;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// One direction of an established TCP connection between two interfaces that the kernel has, and what becomes of its packets:
-/// the verdict of its flow, in words that a program in the kernel can act upon. Also, each packet's TTL or hop limit is one less.
+/// One direction of an established TCP connection or of a UDP flow between two interfaces that the kernel has, and what becomes of
+/// its packets: the verdict of its flow, in words that a program in the kernel can act upon. Also, each packet's TTL or hop limit is one less.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shortcut {
     /// The number of the interface that its packets arrive by.
     pub arrival: u32,
     /// The number of the interface that they leave by.
     pub out: u32,
+    /// IP protocol number: TCP 6, UDP 17.
+    pub protocol: u8,
     /// Whose packets.
     pub arriving: Ends,
     /// What their addresses and ports become.

@@ -19,6 +19,7 @@ pub(super) struct Key {
     /// Source and destination, in network order.
     ports: [u8; 4],
     arrival: u32,
+    protocol: u32,
 }
 
 /// `struct tunnel`: numbers in network order.
@@ -62,7 +63,7 @@ pub(super) struct Carried {
     pub(super) bytes_out: u64,
 }
 
-// SAFETY: forty bytes without padding, of which any pattern is a value.
+// SAFETY: 44 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Key {}
 // SAFETY: 136 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Value {}
@@ -77,6 +78,7 @@ impl Key {
             destination: octets(destination.ip()),
             ports: ports(source, destination),
             arrival: shortcut.arrival,
+            protocol: shortcut.protocol.into(),
         }
     }
 }
@@ -149,6 +151,7 @@ mod tests {
         let shortcut = Shortcut {
             arrival: 7,
             out: 9,
+            protocol: 6,
             arriving: Ends {
                 source: "10.0.0.1:258".parse().unwrap(),
                 destination: "10.96.0.1:80".parse().unwrap(),
@@ -164,9 +167,9 @@ mod tests {
             from: None,
             into: Some(Wrapping { ends, macs: [mac(5), mac(6)], source_port: 0x8001 }),
         };
-        assert_eq!((size_of::<Key>(), size_of::<Value>()), (40, 136));
+        assert_eq!((size_of::<Key>(), size_of::<Value>()), (44, 136));
         let key = Key::of(&shortcut);
-        assert_eq!((key.ports, key.arrival), ([1, 2, 0, 80], 7));
+        assert_eq!((key.ports, key.arrival, key.protocol), ([1, 2, 0, 80], 7, 6));
         assert_eq!(key.destination[10..], [0xff, 0xff, 10, 96, 0, 1]);
         let value = Value::of(&shortcut, 11, 12);
         assert_eq!((value.until, value.generation, value.out, value.mtu), (11, 12, 9, 1450));

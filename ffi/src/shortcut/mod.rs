@@ -1,4 +1,4 @@
-//! Established TCP connections that the kernel carries past the data path (`bpf/shortcut.c`), between interfaces of its own: pods'
+//! Established TCP connections and UDP flows that the kernel carries past the data path (`bpf/shortcut.c`), between interfaces of its own: pods'
 //! veths and uplinks that are received by traffic control.
 //!
 //! The programs go with who holds the ways ([`Way`]), and with the process. Why: `docs/decisions/0021-shortcuts.md`.

@@ -75,6 +75,7 @@ impl Shortcuts {
         Some(Shortcut {
             arrival: *self.ends.get(&told.arrival)?,
             out: *self.ends.get(&way.port)?,
+            protocol: told.key.protocol,
             arriving: ends(&told.key),
             leaving: ends(&told.rewritten),
             mtu: way.mtu,
