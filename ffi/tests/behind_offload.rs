@@ -20,22 +20,18 @@ use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
 use millrace_ffi::tap::{self, TapConfig, TapPools};
-use millrace_ffi::virtio_header;
 use millrace_ffi::xdp::{self, Arena, ArenaConfig, XdpConfig, XdpMode};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
-use packets::{ALL, Packet, V6, chained, outer, payload};
+use packets::{ALL, Packet, SIZE, V6, assert_same, by_sequence, chained, on_the_wire, outer, payload, state};
 use pods::{Namespace, Wire, alone, assert_all_back, configure, eal, open_files, tcp, unique};
+use pods::{packet_socket, receive, send, vxlan};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{IoSlice, Read, Write};
+use std::io::Read;
 use std::net::UdpSocket;
-use std::os::fd::FromRawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Bytes of payload of a piece.
-const SIZE: u16 = 1390;
 
 /// What has no address here: the far ends of tunnels, and what a pod has.
 const BEHIND: [&str; 2] = ["10.99.0.1", "fd99::1"];
@@ -126,65 +122,10 @@ impl Site {
     }
 }
 
-/// Takes frames until so many are there, and what comes right after.
-fn receive(port: &mut Opened, count: usize) -> Vec<Mbuf> {
-    let patience = Duration::from_millis(if count == 0 { 100 } else { 2_000 });
-    let (mut until, mut frames) = (Instant::now() + patience, Vec::new());
-    while Instant::now() < until {
-        for queue in &mut port.queues {
-            let mut burst = Burst::new();
-            if queue.rx_burst(&mut burst) > 0 && frames.len() + burst.len() >= count {
-                until = Instant::now() + Duration::from_millis(20);
-            }
-            queue.flush();
-            frames.extend(burst);
-        }
-    }
-    frames
-}
-
-/// A packet socket of an interface, with a virtio-net header before each packet. It hears packets of this protocol that
-/// have passed the programs of traffic control; with 0 it only sends.
-fn packet_socket(namespace: &Namespace, interface: &str, protocol: u16) -> File {
-    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    let (fd, index) = namespace.within(|| {
-        let index = nix::net::if_::if_nametoindex(interface).unwrap();
-        // SAFETY: takes numbers only.
-        (unsafe { libc::socket(libc::AF_PACKET, flags, 0) }, index)
-    });
-    assert!(fd >= 0);
-    // SAFETY: the kernel has just given us this descriptor.
-    let file = unsafe { File::from_raw_fd(fd) };
-    let (level, option, on) = (libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1_i32);
-    // SAFETY: the kernel reads four bytes, which `on` is.
-    let failed = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
-    assert_eq!(failed, 0);
-    // SAFETY: it is made of integers, for which zero is a value.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    (address.sll_family, address.sll_protocol) = (libc::AF_PACKET as u16, protocol.to_be());
-    address.sll_ifindex = index.cast_signed();
-    // SAFETY: the kernel reads one address, which `address` is.
-    let failed = unsafe { libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32) };
-    assert_eq!(failed, 0);
-    file
-}
-
-fn send(mut socket: &File, offload: Offload, frame: &[u8]) {
-    let header = virtio_header::encode(offload, frame);
-    let length = socket.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]).unwrap();
-    assert_eq!(length, header.len() + frame.len());
-}
-
 /// Packets that a socket has heard.
 fn heard(mut socket: &File) -> usize {
     let mut buffer = vec![0; 70_000];
     std::iter::from_fn(|| socket.read(&mut buffer).ok()).count()
-}
-
-/// The state of a packet behind so many bytes of a tunnel's headers: its checksum is left open, and it may be large.
-fn state(packet: Packet, outer: u16, is_large: bool) -> Offload {
-    let checksum = Checksum::Partial { start: packet.start() + outer, offset: packet.offset() };
-    Offload { checksum, gso: is_large.then(|| packet.gso(SIZE)), outer }
 }
 
 /// A frame with so many bytes of payload as a port is given it. A tunnel: whether over IPv6, and with a checksum.
@@ -201,20 +142,6 @@ fn frame(pool: &Mempool, packet: Packet, tunnel: Option<(bool, bool)>, length: u
 fn tap_of(node: &Namespace) -> String {
     let index = node.run(&["cat", "/sys/class/net/nic/ifindex"]);
     format!("mr-in{}", index.trim())
-}
-
-/// Frames as they are on a wire, without the kernel's help.
-fn on_the_wire(pool: &Mempool, frames: impl IntoIterator<Item = Mbuf>) -> Vec<Vec<u8>> {
-    let mut out = VecDeque::new();
-    frames.into_iter().for_each(|frame| settle(frame, &Caps::none(9100), pool, &mut out).unwrap());
-    out.iter().map(Mbuf::to_vec).collect()
-}
-
-/// Compares without printing all bytes.
-fn assert_same(arrived: &[Vec<u8>], wanted: &[Vec<u8>], what: &str) {
-    let lengths = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).collect::<Vec<_>>();
-    assert_eq!(lengths(arrived), lengths(wanted), "{what}");
-    assert!(arrived == wanted, "{what}: bytes differ");
 }
 
 /// A frame without the headers of its tunnel.
@@ -284,23 +211,6 @@ fn two_kernels_exchange_tcp_plain_and_in_tunnels() {
         assert_all_back(&site.small);
         assert_all_back(site.arena.pool());
     }
-}
-
-/// TCP segments in their order, of which `first` is the first. GRO has the kernel see a tunnel's last packet with PSH first.
-fn by_sequence(mut frames: Vec<Vec<u8>>, packet: Packet, first: &[u8]) -> Vec<Vec<u8>> {
-    let at = usize::from(packet.start()) + 4;
-    let sequence = |frame: &[u8]| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-    frames.sort_by_key(|frame| sequence(frame).wrapping_sub(sequence(first)));
-    frames
-}
-
-/// A tunnel of the kernel's between two addresses, by an interface.
-fn vxlan(namespace: &Namespace, interface: &str, id: &str, local: &str, remote: &str, address: &str) {
-    let name = format!("vx{id}");
-    let ends = ["dstport", "4789", "dev", interface, "local", local, "remote", remote];
-    namespace.run(&[&["ip", "link", "add", &name, "type", "vxlan", "id", id], &ends[..]].concat());
-    namespace.run(&["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")]);
-    configure(namespace, &name, address);
 }
 
 /// The kernel looks into them all the same.

@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use etherparse::PacketBuilder;
-use millrace_fastpath::port::{Checksum, Gso, GsoKind};
+use millrace_fastpath::port::{Checksum, Gso, GsoKind, Offload};
+use millrace_ffi::gso::{Caps, settle};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
+use std::collections::VecDeque;
+
+/// Bytes of payload of a piece.
+pub const SIZE: u16 = 1390;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Packet {
@@ -62,6 +67,12 @@ impl Packet {
             Packet::Udp6 => l2.ipv6(V6.0, V6.1, 9).udp(7, 80).write(&mut frame, payload),
         }
         .unwrap();
+        self.leave_open(&mut frame);
+        frame
+    }
+
+    /// Puts the pseudo-header's sum where the checksum belongs.
+    pub fn leave_open(self, frame: &mut [u8]) {
         let start = usize::from(self.start());
         let l4_len = (frame.len() - start) as u64;
         let addresses = if start == 34 { 26..34 } else { 22..54 };
@@ -73,7 +84,6 @@ impl Packet {
         }
         let field = start + self.offset() as usize;
         frame[field..field + 2].copy_from_slice(&(sum as u16).to_be_bytes());
-        frame
     }
 
     pub fn offset(self) -> u16 {
@@ -127,4 +137,32 @@ pub fn outer(v6: bool, checksum: bool, inner_len: usize) -> Vec<u8> {
     let seed = if checksum { sum as u16 } else { 0 };
     bytes[l4 + 6..l4 + 8].copy_from_slice(&seed.to_be_bytes());
     bytes
+}
+
+/// The state of a packet behind so many bytes of a tunnel's headers: its checksum is left open, and it may be large.
+pub fn state(packet: Packet, outer: u16, is_large: bool) -> Offload {
+    let checksum = Checksum::Partial { start: packet.start() + outer, offset: packet.offset() };
+    Offload { checksum, gso: is_large.then(|| packet.gso(SIZE)), outer }
+}
+
+/// Frames as they are on a wire, without the kernel's help.
+pub fn on_the_wire(pool: &Mempool, frames: impl IntoIterator<Item = Mbuf>) -> Vec<Vec<u8>> {
+    let mut out = VecDeque::new();
+    frames.into_iter().for_each(|frame| settle(frame, &Caps::none(9100), pool, &mut out).unwrap());
+    out.iter().map(Mbuf::to_vec).collect()
+}
+
+/// Compares without printing all bytes.
+pub fn assert_same(arrived: &[Vec<u8>], wanted: &[Vec<u8>], what: &str) {
+    let lengths = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths(arrived), lengths(wanted), "{what}");
+    assert!(arrived == wanted, "{what}: bytes differ");
+}
+
+/// TCP segments in their order, of which `first` is the first. GRO has the kernel see a tunnel's last packet with PSH first.
+pub fn by_sequence(mut frames: Vec<Vec<u8>>, packet: Packet, first: &[u8]) -> Vec<Vec<u8>> {
+    let at = usize::from(packet.start()) + 4;
+    let sequence = |frame: &[u8]| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    frames.sort_by_key(|frame| sequence(frame).wrapping_sub(sequence(first)));
+    frames
 }

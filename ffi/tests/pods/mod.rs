@@ -3,14 +3,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part, by its own path")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use millrace_fastpath::port::{Burst, Frame, PortQueue};
+use millrace_fastpath::port::{Burst, Frame, Offload, PortQueue};
 use millrace_ffi::device::Opened;
 use millrace_ffi::eal::{Eal, EalConfig, Memory};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
+use millrace_ffi::virtio_header;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::FromRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -100,6 +102,15 @@ pub fn veth(node: &Namespace, host: &str, pod: &Namespace, address: &str) {
 pub fn configure(pod: &Namespace, interface: &str, address: &str) {
     pod.run(&["ip", "addr", "add", address, "dev", interface]);
     pod.run(&["ip", "link", "set", interface, "up"]);
+}
+
+/// A tunnel of the kernel's between two addresses, by an interface.
+pub fn vxlan(namespace: &Namespace, interface: &str, id: &str, local: &str, remote: &str, address: &str) {
+    let name = format!("vx{id}");
+    let ends = ["dstport", "4789", "dev", interface, "local", local, "remote", remote];
+    namespace.run(&[&["ip", "link", "add", &name, "type", "vxlan", "id", id], &ends[..]].concat());
+    namespace.run(&["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")]);
+    configure(namespace, &name, address);
 }
 
 /// Polls two ports and moves what comes from one to the other; ends when dropped.
@@ -209,6 +220,61 @@ pub fn tcp(server: &Namespace, client: &Namespace, address: IpAddr, bytes: usize
         assert_eq!(received.join().unwrap(), bytes.div_ceil(block.len()) * block.len());
     });
     bytes as f64 * 8.0 / began.elapsed().as_secs_f64() / 1e9
+}
+
+/// Takes frames until so many are there, and what comes right after.
+pub fn receive(port: &mut Opened, count: usize) -> Vec<Mbuf> {
+    let patience = Duration::from_millis(if count == 0 { 100 } else { 2_000 });
+    let (mut until, mut frames) = (Instant::now() + patience, Vec::new());
+    while Instant::now() < until {
+        for queue in &mut port.queues {
+            let mut burst = Burst::new();
+            if queue.rx_burst(&mut burst) > 0 && frames.len() + burst.len() >= count {
+                until = Instant::now() + Duration::from_millis(20);
+            }
+            queue.flush();
+            frames.extend(burst);
+        }
+    }
+    frames
+}
+
+/// Of linux/if_packet.h.
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+
+/// A packet socket of an interface, with a virtio-net header before each packet. It hears packets of this protocol that
+/// have passed the programs of traffic control; with 0 it only sends.
+pub fn packet_socket(namespace: &Namespace, interface: &str, protocol: u16) -> File {
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let (fd, index) = namespace.within(|| {
+        let index = nix::net::if_::if_nametoindex(interface).unwrap();
+        // SAFETY: takes numbers only.
+        (unsafe { libc::socket(libc::AF_PACKET, flags, 0) }, index)
+    });
+    assert!(fd >= 0);
+    // SAFETY: the kernel has just given us this descriptor.
+    let file = unsafe { File::from_raw_fd(fd) };
+    // With the header, and without what others send there.
+    for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
+        let (level, on) = (libc::SOL_PACKET, 1_i32);
+        // SAFETY: the kernel reads four bytes, which `on` is.
+        let failed = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
+        assert_eq!(failed, 0);
+    }
+    // SAFETY: it is made of integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (address.sll_family, address.sll_protocol) = (libc::AF_PACKET as u16, protocol.to_be());
+    address.sll_ifindex = index.cast_signed();
+    // SAFETY: the kernel reads one address, which `address` is.
+    let failed = unsafe { libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32) };
+    assert_eq!(failed, 0);
+    file
+}
+
+pub fn send(mut socket: &File, offload: Offload, frame: &[u8]) {
+    let header = virtio_header::encode(offload, frame);
+    let length = socket.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]).unwrap();
+    assert_eq!(length, header.len() + frame.len());
 }
 
 /// Waits until all mbufs are back.
