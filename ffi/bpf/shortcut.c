@@ -48,7 +48,6 @@
 
 // The bits of IP's traffic class that say whether congestion was met (RFC 3168).
 #define ECN 3
-#define CONGESTION_MET 3
 
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
@@ -169,7 +168,9 @@ struct packet {
 	__u32 is_ipv6;
 	// Of TCP.
 	__u8 flags;
+	// Of the packet and of the tunnel's.
 	__u8 ecn;
+	__u8 outer_ecn;
 	struct tunnel from;
 	union {
 		struct iphdr v4;
@@ -269,9 +270,9 @@ static __always_inline int read_tunnel(struct __sk_buff *skb, struct packet *pac
 		return 0;
 	if (outer.ip.protocol != IPPROTO_UDP || outer.ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET))
 		return 0;
-	// What routers say of congestion is for the data path to pass on.
-	if (outer.vxlan.flags != bpf_htonl(VXLAN_FLAGS) || (outer.ip.tos & ECN) == CONGESTION_MET)
+	if (outer.vxlan.flags != bpf_htonl(VXLAN_FLAGS))
 		return 0;
+	packet->outer_ecn = outer.ip.tos & ECN;
 	packet->from.local = outer.ip.daddr;
 	packet->from.remote = outer.ip.saddr;
 	packet->from.vni = outer.vxlan.vni;
@@ -295,6 +296,9 @@ static __always_inline int is_expected(const struct packet *packet, const struct
 	if (!is_same_mac(packet->macs.destination, shortcut->arrives.destination))
 		return 0;
 	if (shortcut->how & KNOWN_SENDER && !is_same_mac(packet->macs.source, shortcut->arrives.source))
+		return 0;
+	// What routers say of congestion is for the data path to pass on.
+	if (from->remote && packet->outer_ecn != packet->ecn)
 		return 0;
 	return from->remote == known->remote && from->local == known->local && from->vni == known->vni &&
 	       from->port == known->port;

@@ -1,10 +1,10 @@
-//! TCP segments as they come and as they are to leave.
+//! TCP segments and datagrams as they come and as they are to leave.
 
 #![allow(unreachable_pub, reason = "one test program uses it, by its own path")]
 
 use crate::packets::{Packet, payload};
 use etherparse::{IpDscp, IpEcn, IpHeaders, Ipv4Header, Ipv6Header, PacketBuilder};
-use millrace_fastpath::port::{Ends, TunnelEnds, Wrapping};
+use millrace_fastpath::port::{Ends, Shortcut, TunnelEnds, Wrapping};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::net::IpAddr;
 
@@ -18,12 +18,18 @@ const OPTIONS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 const DSCP: u8 = 46;
 const ECN: u8 = 2;
 
-pub fn packet(ends: &Ends) -> Packet {
-    if ends.source.is_ipv4() { Packet::Tcp4 } else { Packet::Tcp6 }
+/// What a shortcut is for.
+pub fn packet(shortcut: &Shortcut) -> Packet {
+    match (shortcut.protocol, shortcut.arriving.source.is_ipv4()) {
+        (6, true) => Packet::Tcp4,
+        (6, false) => Packet::Tcp6,
+        (_, true) => Packet::Udp4,
+        (_, false) => Packet::Udp6,
+    }
 }
 
-/// A frame of an established connection, with destination and source MAC address. Its checksum is left open.
-pub fn segment(ends: &Ends, macs: [MacAddr; 2], hops: u8, length: usize) -> Vec<u8> {
+/// A frame of an established connection or of a flow, with destination and source MAC address. Its checksum is left open.
+pub fn segment(packet: Packet, ends: &Ends, macs: [MacAddr; 2], hops: u8, length: usize) -> Vec<u8> {
     let [destination, source] = macs.map(MacAddr::octets);
     let ip = match (ends.source.ip(), ends.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -53,10 +59,14 @@ pub fn segment(ends: &Ends, macs: [MacAddr; 2], hops: u8, length: usize) -> Vec<
         _ => panic!("{ends:?}"),
     };
     let (from, to) = (ends.source.port(), ends.destination.port());
-    let tcp = PacketBuilder::ethernet2(source, destination).ip(ip).tcp(from, to, 0xffff_ff00, 512);
-    let (mut frame, builder) = (Vec::new(), tcp.psh().ack(1).options_raw(&OPTIONS).unwrap());
-    builder.write(&mut frame, &payload(length)).unwrap();
-    packet(ends).leave_open(&mut frame);
+    let (mut frame, builder) = (Vec::new(), PacketBuilder::ethernet2(source, destination).ip(ip));
+    if packet.is_tcp() {
+        let tcp = builder.tcp(from, to, 0xffff_ff00, 512).psh().ack(1).options_raw(&OPTIONS).unwrap();
+        tcp.write(&mut frame, &payload(length)).unwrap();
+    } else {
+        builder.udp(from, to).write(&mut frame, &payload(length)).unwrap();
+    }
+    packet.leave_open(&mut frame);
     frame
 }
 

@@ -197,7 +197,7 @@ impl Site {
             Ends { source, destination }
         };
         let (arriving, others) = match packet {
-            Packet::Tcp4 => (["10.4.0.1:1000", "10.4.0.2:80"], ["10.5.255.1:3001", "192.0.2.77:8080"]),
+            Packet::Tcp4 | Packet::Udp4 => (["10.4.0.1:1000", "10.4.0.2:80"], ["10.5.255.1:3001", "192.0.2.77:8080"]),
             _ => (["[fefe::1]:1000", "[fefe::2]:80"], ["[fd01::ffff:1]:3001", "[2001:db8::77]:8080"]),
         };
         let tunnel = TunnelEnds { vni: 0x12_3456, ..TUNNEL };
@@ -205,6 +205,7 @@ impl Site {
         Shortcut {
             arrival: number(arrival),
             out: number(out),
+            protocol: if packet.is_tcp() { 6 } else { 17 },
             arriving: ends(arriving),
             leaving: ends(if translated { others } else { arriving }),
             mtu: MTU,
