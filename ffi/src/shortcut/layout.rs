@@ -65,7 +65,7 @@ pub(super) struct Carried {
 
 // SAFETY: 44 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Key {}
-// SAFETY: 136 bytes without padding, of which any pattern is a value.
+// SAFETY: 128 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Value {}
 // SAFETY: four numbers without padding, of which any pattern is a value.
 unsafe impl Pod for Carried {}
@@ -167,7 +167,7 @@ mod tests {
             from: None,
             into: Some(Wrapping { ends, macs: [mac(5), mac(6)], source_port: 0x8001 }),
         };
-        assert_eq!((size_of::<Key>(), size_of::<Value>()), (44, 136));
+        assert_eq!((size_of::<Key>(), size_of::<Value>()), (44, 128));
         let key = Key::of(&shortcut);
         assert_eq!((key.ports, key.arrival, key.protocol), ([1, 2, 0, 80], 7, 6));
         assert_eq!(key.destination[10..], [0xff, 0xff, 10, 96, 0, 1]);
