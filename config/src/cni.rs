@@ -16,7 +16,7 @@ pub const DEFAULT_VHOST_USER_DIRECTORY: &str = "/run/millrace/pods";
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Cni {
     /// The kind of an attachment of which neither pod nor network says one.
-    pub default_port: ContainerPortKind,
+    pub default_port: DefaultPort,
     /// Queue pairs of an attachment's port.
     pub queues: QueueCount,
     /// Where each vhost-user attachment gets a directory of its own.
@@ -32,7 +32,7 @@ pub struct Cni {
 impl Default for Cni {
     fn default() -> Self {
         Cni {
-            default_port: ContainerPortKind::default(),
+            default_port: DefaultPort::default(),
             queues: QueueCount::default(),
             vhost_user_directory: DEFAULT_VHOST_USER_DIRECTORY.into(),
             conf_file: None,
@@ -64,12 +64,29 @@ impl Cni {
     }
 }
 
+/// The kind of port of containers of which nobody says one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub enum DefaultPort {
+    /// The best that this machine's kernel has.
+    #[default]
+    Auto,
+    /// This kind.
+    Kind(ContainerPortKind),
+}
+
+impl TryFrom<String> for DefaultPort {
+    type Error = InvalidValue;
+    fn try_from(value: String) -> Result<Self, InvalidValue> {
+        if value == "auto" { Ok(DefaultPort::Auto) } else { value.parse().map(DefaultPort::Kind) }
+    }
+}
+
 /// A kind of port that can be made for a container.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "PortKind", into = "PortKind")]
 pub enum ContainerPortKind {
     /// A TAP interface in the container's namespace.
-    #[default]
     Tap,
     /// A pair of interfaces whose end in the container keeps its offloads.
     Veth,

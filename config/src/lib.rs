@@ -24,7 +24,7 @@ mod workers;
 
 pub use address::{Gateway, MacAddr, Prefix};
 pub use cluster::Cluster;
-pub use cni::{Cni, ContainerPortKind, DEFAULT_VHOST_USER_DIRECTORY};
+pub use cni::{Cni, ContainerPortKind, DEFAULT_VHOST_USER_DIRECTORY, DefaultPort};
 pub use error::{ConfigError, Conflict, InvalidValue};
 pub use file::{DEFAULT_FILE, load, parse};
 pub use flow_table::{FlowCount, FlowTable, FlowTimeouts, Seconds};

@@ -109,6 +109,8 @@ pub struct Config {
     pub routing: Routing,
     /// Which connections of pods leave the cluster under this node's address.
     pub masquerade: Masquerade,
+    /// Whether the kernel carries established connections past the workers where it can.
+    pub shortcuts: bool,
 }
 
 impl Default for Config {
@@ -134,6 +136,7 @@ impl Default for Config {
             uplinks: Vec::new(),
             routing: Routing::default(),
             masquerade: Masquerade::default(),
+            shortcuts: true,
         }
     }
 }

@@ -291,8 +291,10 @@ fn defaults_that_depend_on_others_are_stable() {
 #[test]
 fn containers_get_a_kind_that_can_be_made_for_them_and_addresses_that_nobody_else_has() {
     let cni = config("cni: {defaultPort: vhost-user, podCIDRs: [10.1.0.0/24]}").cni;
-    assert_eq!(cni.default_port, ContainerPortKind::VhostUser);
-    assert_eq!(config("cni: {defaultPort: veth}").cni.default_port, ContainerPortKind::Veth);
+    assert_eq!(cni.default_port, DefaultPort::Kind(ContainerPortKind::VhostUser));
+    assert_eq!(config("").cni.default_port, DefaultPort::Auto);
+    let veth = config("cni: {defaultPort: veth}").cni.default_port;
+    assert_eq!(veth, DefaultPort::Kind(ContainerPortKind::Veth));
     for kind in ["tap", "veth", "af-xdp", "vhost-user"] {
         assert_eq!(kind.parse::<ContainerPortKind>().unwrap().to_string(), kind);
     }

@@ -25,8 +25,10 @@ use millrace_ffi::mbuf::Mbuf;
 use packets::{Packet, SIZE, V6, assert_same, by_sequence, chained, on_the_wire, payload, state};
 use pods::{alone, configure, open_files, packet_socket, send};
 use segment::{OUTER, masked, packet, segment, wrap};
-use site::{A, B, MTU, NIC, OWN, POD, Site, TUNNEL, UPLINK, WAYS, Way, hear};
+use site::{A, B, MTU, NIC, OWN, POD, Site, TUNNEL, UPLINK, WAYS, Way, hear, shortcuts};
 use std::fs::File;
+use std::thread;
+use std::time::Duration;
 
 const BOTH: [Packet; 2] = [Packet::Tcp4, Packet::Tcp6];
 
@@ -487,11 +489,26 @@ fn shortcuts_end_together() {
 }
 
 #[test]
+fn a_shortcut_ends_by_itself_well_before_its_connection_is_forgotten() {
+    let _alone = alone();
+    let mut site = Site::new();
+    site.close();
+    site.shortcuts = shortcuts(1_000);
+    site.open();
+    let shortcut = site.shortcut(Way::PodToPod, Packet::Tcp4, true);
+    assert!(site.shortcuts.add(&shortcut).unwrap());
+    assert!(takes(&mut site, Way::PodToPod, &shortcut));
+    thread::sleep(Duration::from_millis(600));
+    assert!(!takes(&mut site, Way::PodToPod, &shortcut));
+    site.close();
+}
+
+#[test]
 fn nothing_is_left() {
     let _alone = alone();
     let mut site = Site::new();
     site.close();
-    site.shortcuts = Default::default();
+    site.shortcuts = shortcuts(60_000);
     for (pod, name, last) in [(A, "pod-a", 4), (B, "pod-b", 5)] {
         configure(&site.pods[pod], "eth0", &format!("10.{last}.0.1/24"));
         configure(&site.node, name, &format!("10.{last}.0.2/24"));
@@ -517,7 +534,7 @@ fn nothing_is_left() {
         for (pod, last) in [(A, 4), (B, 5)] {
             site.pods[pod].run(&["ping", "-c", "1", "-W", "2", &format!("10.{last}.0.2")]);
         }
-        site.shortcuts = Default::default();
+        site.shortcuts = shortcuts(60_000);
         assert_eq!(open_files(), files);
     }
 }

@@ -28,8 +28,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Those that every test of all kinds is about.
-    pub const ALL: [Kind; 3] = [Kind::AfXdp, Kind::Tap, Kind::Vhost];
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::AfXdp, Kind::Tap, Kind::Veth, Kind::Vhost];
 
     /// Its name in configurations.
     pub fn name(self) -> &'static str {

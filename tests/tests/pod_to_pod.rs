@@ -21,7 +21,16 @@ fn for_each_pair(network: &Network, mut check: impl FnMut(&Pod, &Pod, Family)) {
 
 /// Two pods of each kind, so that a kind meets itself as well. Of vhost-user two carriers are all that two cores bear.
 fn all_kinds() -> Network {
-    Network::start(&[Kind::AfXdp, Kind::AfXdp, Kind::Tap, Kind::Tap, Kind::Vhost, Kind::Vhost])
+    Network::start(&[
+        Kind::AfXdp,
+        Kind::AfXdp,
+        Kind::Tap,
+        Kind::Tap,
+        Kind::Veth,
+        Kind::Veth,
+        Kind::Vhost,
+        Kind::Vhost,
+    ])
 }
 
 #[test]
@@ -113,6 +122,29 @@ fn the_receiver_sees_the_senders_own_address() {
         let (_stream, seen) = listener.accept().unwrap();
         assert_eq!(seen, client.local_addr().unwrap());
         assert_eq!(seen.ip(), network.pod(0).address(family));
+    }
+    network.stop();
+}
+
+#[test]
+fn ports_of_all_kinds_count_each_frame_once() {
+    let network = Network::start(&Kind::ALL);
+    let _servers: Vec<_> = network.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
+    for from in network.pods() {
+        let to = network.pods().iter().find(|to| to.name != from.name).unwrap().at(Family::V4, PORT);
+        // From now on neighbours know each other.
+        datagram(from, to, 100).unwrap();
+        let counts = || network.daemon().port(&from.name).counts;
+        let before = counts();
+        (0..100).for_each(|_| drop(datagram(from, to, 100).unwrap()));
+        let now = counts();
+        for (frames, bytes) in [
+            (now.rx_frames - before.rx_frames, now.rx_bytes - before.rx_bytes),
+            (now.tx_frames - before.tx_frames, now.tx_bytes - before.tx_bytes),
+        ] {
+            assert!((100..120).contains(&frames), "{:?}: {frames} frames", from.kind);
+            assert!((14_200..17_000).contains(&bytes), "{:?}: {bytes} bytes", from.kind);
+        }
     }
     network.stop();
 }

@@ -171,8 +171,8 @@ impl<F: Frame> Worker<F> {
             }
             let Ok(command) = self.commands.pop() else { return };
             match command {
-                Command::Attach { port, queue, counters, limits } => {
-                    self.queues.attach(port, queue, counters, limits);
+                Command::Attach { port, queue, limits } => {
+                    self.queues.attach(port, queue, limits);
                 }
                 Command::Limit { port, limits } => self.queues.limit(port, limits.as_ref()),
                 Command::Detach { port } => self.detach(port),

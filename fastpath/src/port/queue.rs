@@ -23,7 +23,8 @@ impl PortId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WorkerId(pub u16);
 
-/// One receive queue and one transmit queue of a port, owned by one worker. No call takes a lock or waits.
+/// One receive queue and one transmit queue of a port, owned by one worker. No call takes a lock or waits. What it gives and takes
+/// it counts itself ([`PortCounters`](super::PortCounters)).
 pub trait PortQueue<F: Frame>: Send {
     /// Appends the frames that have arrived to `into`, as many as it has room for; gives their number.
     fn rx_burst(&mut self, into: &mut Burst<F>) -> usize;

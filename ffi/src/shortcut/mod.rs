@@ -26,8 +26,8 @@ const LEAVE: &str = "millrace_leave";
 const ENTER: &str = "millrace_enter";
 const PASS: &str = "millrace_pass";
 
-/// How long a connection's packets may pass unseen. A part of the shortest time after which an established connection is forgotten.
-const LEASE: Duration = Duration::from_secs(10);
+/// How long a connection's packets may pass unseen, at most.
+const LONGEST_LEASE: Duration = Duration::from_secs(10);
 
 /// Why the kernel does not carry.
 #[derive(Debug, ThisError)]
@@ -51,8 +51,8 @@ pub enum ShortcutError {
 }
 
 /// The shortcuts of a node. Nothing is loaded before the first interface has need of it.
-#[derive(Default)]
 pub struct Shortcuts {
+    lease: Duration,
     loaded: Mutex<Option<Loaded>>,
 }
 
@@ -91,6 +91,11 @@ pub(crate) struct Named<'a> {
 }
 
 impl Shortcuts {
+    /// Shortcuts where connections are forgotten of which for so long nothing was seen.
+    pub fn new(forgotten_after: Duration) -> Shortcuts {
+        Shortcuts { lease: LONGEST_LEASE.min(forgotten_after / 2), loaded: Mutex::new(None) }
+    }
+
     /// Has all packets of a veth's end lead to a TAP, and all of the TAP to it; those that have a shortcut take that.
     ///
     /// # Errors
@@ -139,7 +144,7 @@ impl Shortcuts {
         if shortcut.arriving.source.is_ipv6() && is_translated(shortcut) && !translates_ipv6() {
             return Ok(false);
         }
-        let until = now().saturating_add(LEASE.as_nanos() as u64);
+        let until = now().saturating_add(self.lease.as_nanos() as u64);
         let value = Value::of(shortcut, until, loaded.generation);
         let done = loaded.shortcuts.insert(Key::of(shortcut), value, 0);
         done.map(|()| true).map_err(|error| changing(&format!("interface {}", shortcut.arrival), &error))

@@ -114,7 +114,7 @@ impl Site {
         let arena = Arena::try_new(eal(), &arena_config).unwrap();
         let small = Mempool::try_new(eal(), &MempoolConfig::new(unique("small"), 4095)).unwrap();
         let pools = TapPools::try_new(eal(), &unique("large"), small.clone(), 127).unwrap();
-        let shortcuts = Arc::default();
+        let shortcuts = shortcuts(60_000);
         let mut site = Site { node, pods, peer, shortcuts, small, arena, pools, ports: Vec::new() };
         site.open();
         site
@@ -197,7 +197,9 @@ impl Site {
             Ends { source, destination }
         };
         let (arriving, others) = match packet {
-            Packet::Tcp4 | Packet::Udp4 => (["10.4.0.1:1000", "10.4.0.2:80"], ["10.5.255.1:3001", "192.0.2.77:8080"]),
+            Packet::Tcp4 | Packet::Udp4 => {
+                (["10.4.0.1:1000", "10.4.0.2:80"], ["10.5.255.1:3001", "192.0.2.77:8080"])
+            }
             _ => (["[fefe::1]:1000", "[fefe::2]:80"], ["[fd01::ffff:1]:3001", "[2001:db8::77]:8080"]),
         };
         let tunnel = TunnelEnds { vni: 0x12_3456, ..TUNNEL };
@@ -216,6 +218,11 @@ impl Site {
             into: (way == Way::PodToTunnel).then_some(Wrapping { ends: tunnel, macs, source_port: 0x9abc }),
         }
     }
+}
+
+/// Shortcuts where connections are forgotten after so many milliseconds.
+pub fn shortcuts(forgotten_after: u64) -> Arc<Shortcuts> {
+    Arc::new(Shortcuts::new(Duration::from_millis(forgotten_after)))
 }
 
 /// Waits until a socket has heard so many frames, and then a little.

@@ -1,6 +1,6 @@
 //! What the control thread needs of whoever opens devices.
 
-use millrace_config::{InterfaceName, PortConfig};
+use millrace_config::{ContainerPortKind, InterfaceName, PortConfig};
 use millrace_fastpath::port::{ClaimChanges, PortCounters, PortId, PortQueue, Shortcut};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::error::Error;
@@ -19,6 +19,11 @@ pub trait Driver<F>: Send {
     fn receive_queues(&self, nic: &InterfaceName) -> Option<u32> {
         let _ = nic;
         None
+    }
+
+    /// The kind of port for containers of which nobody says one.
+    fn container_kind(&self) -> ContainerPortKind {
+        ContainerPortKind::Tap
     }
 
     /// Has the kernel carry one direction of an established connection past the workers, from and to interfaces that devices name by

@@ -92,7 +92,8 @@ impl<F: Frame> Control<F> {
     /// Takes note of whether the kernel can carry connections from and to a port. One whose rate is limited has all packets counted
     /// by workers.
     pub(crate) fn note_shortcuts_of(&mut self, port: &Port) {
-        let free = port.device.as_ref().filter(|_| limits(port.bandwidth).is_none());
+        let may = self.config.shortcuts && limits(port.bandwidth).is_none();
+        let free = port.device.as_ref().filter(|_| may);
         self.shortcuts.set(port.id, free.and_then(|device| device.shortcut_end()));
     }
 

@@ -7,7 +7,7 @@ use crate::kept::Kept;
 use crate::memory::PacketMemory;
 use crate::objects;
 use crate::worker::{Place, Staff, Supplies};
-use millrace_config::{Config, InterfaceName, NodeName, RoutingMode};
+use millrace_config::{Config, InterfaceName, NodeName};
 use millrace_control::uplink::kernel::Follower;
 use millrace_control::{
     Attachments, Control, ControlHandle, ControlLoop, HealthChecks, KernelPlumbing, KernelStack, Parts,
@@ -16,7 +16,6 @@ use millrace_control::{
 use millrace_fastpath::sync::{Domain, Snapshot};
 use millrace_fastpath::tables::TableSet;
 use millrace_ffi::mbuf::Mbuf;
-use millrace_ffi::tap::LeadConfig;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -94,7 +93,7 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(memory.clone(), domain, lead(config), tunnel_port(config))),
+            driver: Box::new(Drivers::new(memory.clone(), domain, config)),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),
@@ -134,21 +133,4 @@ fn follow(
     let handle = handle.clone();
     let tell = move |view| handle.change(move |control| control.set_kernel_view(view)).is_ok();
     Ok(Some(Follower::start(interfaces, tell)?))
-}
-
-/// The UDP port of tunnels; 0 where there are none.
-fn tunnel_port(config: &Config) -> u16 {
-    match config.routing.mode {
-        RoutingMode::Native => 0,
-        RoutingMode::Auto | RoutingMode::Vxlan => config.routing.vxlan.port.get(),
-    }
-}
-
-/// What the host's own leg has: the host speaks past us by the NICs that it shares.
-fn lead(config: &Config) -> LeadConfig {
-    let shared = config.uplinks.iter().filter(|uplink| !uplink.takes_nic());
-    LeadConfig {
-        router: objects::gateway(config).mac,
-        ways_out: shared.map(|uplink| uplink.interface.to_string()).collect(),
-    }
 }

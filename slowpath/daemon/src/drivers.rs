@@ -1,7 +1,10 @@
 //! Opens ports: the control thread's view of the drivers.
 
 use crate::memory::PacketMemory;
-use millrace_config::{Attachment, InterfaceName, Netns, VhostMode, XdpMode as Mode};
+use crate::objects;
+use millrace_config::{
+    Attachment, Config, ContainerPortKind, InterfaceName, Netns, RoutingMode, VhostMode, XdpMode as Mode,
+};
 use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal, Take};
 use millrace_fastpath::port::{ClaimChanges, Shortcut};
 use millrace_fastpath::sync::Domain;
@@ -16,6 +19,7 @@ use millrace_ffi::veth::{self, VethConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
 use millrace_ffi::xdp::{self, XdpConfig, XdpMode};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bounds of [`fill`] and [`uplink_fill`].
 const LEAST_FILL: u32 = 32;
@@ -32,11 +36,20 @@ pub(crate) struct Drivers {
     tunnel_port: u16,
     /// Connections that the kernel carries past the data path.
     shortcuts: Arc<Shortcuts>,
+    /// Whether it may.
+    has_shortcuts: bool,
 }
 
 impl Drivers {
-    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, lead: LeadConfig, tunnel_port: u16) -> Self {
-        Drivers { memory, domain, lead, tunnel_port, shortcuts: Arc::default() }
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, config: &Config) -> Self {
+        Drivers {
+            memory,
+            domain,
+            lead: lead(config),
+            tunnel_port: tunnel_port(config),
+            shortcuts: Arc::new(Shortcuts::new(forgotten_after(config))),
+            has_shortcuts: config.shortcuts,
+        }
     }
 }
 
@@ -54,7 +67,7 @@ impl Driver<Mbuf> for Drivers {
                         fill: uplink_fill(arena, queues),
                         tunnel_port: self.tunnel_port,
                         large: Some(self.memory.tap_pools.clone()),
-                        shortcuts: Some(self.shortcuts.clone()),
+                        shortcuts: self.has_shortcuts.then(|| self.shortcuts.clone()),
                         ..XdpConfig::uplink(interface, queues)
                     },
                 };
@@ -98,6 +111,10 @@ impl Driver<Mbuf> for Drivers {
         xdp::receive_queues(nic.as_str())
     }
 
+    fn container_kind(&self) -> ContainerPortKind {
+        if veth::is_possible() { ContainerPortKind::Veth } else { ContainerPortKind::Tap }
+    }
+
     fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {
         self.shortcuts.add(shortcut)?;
         Ok(())
@@ -106,6 +123,30 @@ impl Driver<Mbuf> for Drivers {
     fn end_shortcuts(&mut self) -> Result<(), Refusal> {
         Ok(self.shortcuts.end_all()?)
     }
+}
+
+/// The UDP port of tunnels; 0 where there are none.
+fn tunnel_port(config: &Config) -> u16 {
+    match config.routing.mode {
+        RoutingMode::Native => 0,
+        RoutingMode::Auto | RoutingMode::Vxlan => config.routing.vxlan.port.get(),
+    }
+}
+
+/// What the host's own leg has: the host speaks past us by the NICs that it shares.
+fn lead(config: &Config) -> LeadConfig {
+    let shared = config.uplinks.iter().filter(|uplink| !uplink.takes_nic());
+    LeadConfig {
+        router: objects::gateway(config).mac,
+        ways_out: shared.map(|uplink| uplink.interface.to_string()).collect(),
+    }
+}
+
+/// How long nothing is seen at least of a flow before it is forgotten that the kernel may carry.
+fn forgotten_after(config: &Config) -> Duration {
+    let timeouts = &config.flow_table.timeouts;
+    let shortest = [&timeouts.tcp_established, &timeouts.udp_unreplied, &timeouts.udp_stream];
+    Duration::from_secs(shortest.map(|seconds| seconds.get()).into_iter().min().unwrap_or(0).into())
 }
 
 /// Chunks that each queue of a new AF_XDP port keeps ready in the kernel. With 1,024 a TCP sender hardly loses anything,

@@ -1,7 +1,7 @@
 //! What the control thread and a worker tell each other.
 
 use super::super::Report;
-use crate::port::{PortCounters, PortId, PortLimits, PortQueue, WorkerId};
+use crate::port::{PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -16,8 +16,6 @@ pub enum Command<F> {
         port: PortId,
         /// The queue, owned by this worker from now on.
         queue: Box<dyn PortQueue<F>>,
-        /// Where the port's traffic and losses are counted.
-        counters: Arc<PortCounters>,
         /// The port's bandwidth limits, shared by all its queues.
         limits: Option<Arc<PortLimits>>,
     },

@@ -3,7 +3,7 @@
 use super::super::{Egress, Handover, Nanos, Report, Wait, WorkerCounter, WorkerCounters};
 use super::parking::{Outcome, Parking};
 use super::shaping::Shaping;
-use crate::port::{BURST, Burst, DropReason, Frame, PortCounters, PortId, PortLimits, PortQueue, WorkerId};
+use crate::port::{BURST, Burst, DropReason, Frame, PortId, PortLimits, PortQueue, WorkerId};
 use crate::sync::atomics::Arc;
 use crate::tables::TableSet;
 use rtrb::Producer;
@@ -14,8 +14,6 @@ struct OwnQueue<F> {
     queue: Box<dyn PortQueue<F>>,
     /// Frames that leave with the next burst.
     staged: Burst<F>,
-    staged_bytes: u64,
-    counters: Arc<PortCounters>,
     /// Whether frames moved since the last flush.
     active: bool,
     /// What the port's bandwidth limit keeps waiting, if it has one.
@@ -89,8 +87,6 @@ impl<F: Frame> Queues<F> {
             return None;
         }
         own.active = true;
-        let bytes: usize = into.iter().map(Frame::total_len).sum();
-        own.counters.received(count as u64, bytes as u64);
         Some(own.port)
     }
 
@@ -132,7 +128,6 @@ impl<F: Frame> Queues<F> {
         &mut self,
         port: PortId,
         queue: Box<dyn PortQueue<F>>,
-        counters: Arc<PortCounters>,
         limits: Option<Arc<PortLimits>>,
     ) {
         let position = self.own.len() as u16;
@@ -140,8 +135,6 @@ impl<F: Frame> Queues<F> {
             port,
             queue,
             staged: Burst::new(),
-            staged_bytes: 0,
-            counters,
             active: true,
             shaping: limits.map(|limits| Box::new(Shaping::new(limits))),
         });
@@ -237,7 +230,6 @@ impl<F: Frame> Queues<F> {
         if own.staged.is_full() {
             own.send(&self.counters);
         }
-        own.staged_bytes += frame.total_len() as u64;
         // There is room: sending leaves nothing behind.
         let _ = own.staged.try_push(frame);
     }
@@ -288,7 +280,6 @@ impl<F: Frame> OwnQueue<F> {
     fn send(&mut self, counters: &WorkerCounters) {
         match &mut self.shaping {
             Some(shaping) if shaping.has_them_wait() => {
-                self.staged_bytes = 0;
                 let lost = shaping.queue_up(&mut self.staged);
                 (0..lost).for_each(|_| counters.dropped(DropReason::Bandwidth));
             }
@@ -304,7 +295,6 @@ impl<F: Frame> OwnQueue<F> {
             if self.staged.is_empty() {
                 break;
             }
-            self.staged_bytes = self.staged.iter().map(|frame| frame.total_len() as u64).sum();
             self.send_now(counters);
         }
         self.shaping = Some(shaping);
@@ -313,10 +303,7 @@ impl<F: Frame> OwnQueue<F> {
     /// Sends what is staged; what the queue does not take is dropped.
     fn send_now(&mut self, counters: &WorkerCounters) {
         self.active = true;
-        let sent = self.queue.tx_burst(&mut self.staged);
-        let left: usize = self.staged.iter().map(Frame::total_len).sum();
-        self.counters.sent(sent as u64, self.staged_bytes.saturating_sub(left as u64));
-        self.staged_bytes = 0;
+        self.queue.tx_burst(&mut self.staged);
         for frame in self.staged.drain(..) {
             counters.dropped(DropReason::TxQueueFull);
             drop(frame);

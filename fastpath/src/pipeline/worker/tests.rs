@@ -2,9 +2,7 @@
 
 use super::queues::Queues;
 use crate::pipeline::{Egress, Nanos, Waker, WorkerCounters, handover_mesh};
-use crate::port::{
-    Bandwidth, BufferFrame, Burst, DropReason, Frame, Limiter, PortCounters, PortId, PortLimits, PortQueue,
-};
+use crate::port::{Bandwidth, BufferFrame, Burst, DropReason, Frame, Limiter, PortId, PortLimits, PortQueue};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,7 +53,7 @@ fn link(limits: PortLimits) -> (Queues<BufferFrame>, Arc<Peer>, Arc<WorkerCounte
     let mut queues = Queues::new(handover, rtrb::RingBuffer::new(8).0, Arc::clone(&counters));
     let peer = Arc::new(Peer::default());
     let queue = Box::new(PeerQueue(Arc::clone(&peer)));
-    queues.attach(PORT, queue, Arc::new(PortCounters::default()), Some(Arc::new(limits)));
+    queues.attach(PORT, queue, Some(Arc::new(limits)));
     (queues, peer, counters)
 }
 

@@ -3,7 +3,7 @@
 use super::AttachError;
 use crate::control::Control;
 use millrace_api::{AttachmentRequest, PodIdentity};
-use millrace_config::{ContainerPortKind, InvalidValue, Source};
+use millrace_config::{ContainerPortKind, DefaultPort, InvalidValue, Source};
 use millrace_fastpath::port::Frame;
 use millrace_model::{ObjectName, Pod};
 
@@ -31,11 +31,18 @@ impl<F: Frame> Control<F> {
             Some(kind) => kind,
             None => match request.kind {
                 Some(kind) => kind.try_into().map_err(wrong("kind"))?,
-                None => self.config.cni.default_port,
+                None => self.default_kind(),
             },
         };
         let uid = known.and_then(|pod| pod.port.vhost_user_uid.as_deref()).map(parse_uid);
         Ok(Wish { kind, uid: uid.transpose().map_err(wrong("annotation millrace.io/vhost-user-uid"))? })
+    }
+
+    fn default_kind(&self) -> ContainerPortKind {
+        match self.config.cni.default_port {
+            DefaultPort::Kind(kind) => kind,
+            DefaultPort::Auto => self.driver.container_kind(),
+        }
     }
 
     /// Whether an API server is yet to tell of the pod whose annotations are about this attachment. The kubelet may hear of a pod

@@ -147,8 +147,7 @@ impl<F: Frame> Control<F> {
             let worker = &mut self.workers[worker];
             // Before the command: if it fails half-way, this worker is asked to let go, too.
             port.workers.push(worker.id());
-            let counters = Arc::clone(&port.counters);
-            let command = Command::Attach { port: port.id, queue, counters, limits: limits.clone() };
+            let command = Command::Attach { port: port.id, queue, limits: limits.clone() };
             worker.send(command).map_err(|error| error.at(&name, Step::Attach))?;
         }
         let without = self.workers.iter_mut().filter(|worker| worker.queues_of(port.id) == 0);

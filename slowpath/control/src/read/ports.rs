@@ -42,14 +42,16 @@ impl<F: Frame> Control<F> {
         let pod_ips = addresses.iter().filter(|net| !own(net)).map(|net| net.addr()).collect();
         let uplink = self.model.uplink(port.id);
         let shown: Vec<IpNet> = uplink.map_or_else(|| addresses.to_vec(), |uplink| uplink.addresses.clone());
-        let totals = port.counters.totals();
         let device = port.device.as_ref();
+        // Before its totals are read, it may have to bring in what the kernel has counted.
+        let link = device.map(|device| device.link());
+        let totals = port.counters.totals();
         millrace_api::Port {
             config: port.config.clone(),
             number: port.id.0.into(),
             mac: uplink.map_or_else(|| port.config.peer_mac().to_string(), |uplink| uplink.mac.to_string()),
             mtu: port.mtu,
-            link: match device.map(|device| device.link()) {
+            link: match link {
                 Some(Link::Up) => LinkState::Up,
                 Some(Link::Down(reason)) => LinkState::Down { reason },
                 None => LinkState::Down { reason: "closed".to_owned() },

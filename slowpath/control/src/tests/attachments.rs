@@ -7,7 +7,7 @@ use millrace_api::{
     AddressSource, Attachment, AttachmentRequest, Bandwidth, ErrorCode, GarbageRequest, HostPort,
     PodIdentity, Protocol, QueuedDeletion,
 };
-use millrace_config::{Config, ContainerPortKind, PortKind};
+use millrace_config::{Config, PortKind};
 use millrace_fastpath::port::BufferFrame;
 use millrace_model::{Object, ObjectName, Pod, PodPhase, PodPort};
 use std::net::IpAddr;
@@ -376,7 +376,7 @@ fn a_pods_annotation_comes_before_its_network_and_that_before_the_default() {
     assert_eq!(kind_of("a", Some(pod("u-1")), Some(PortKind::VhostUser)), Ok(PortKind::Veth));
     // Another pod of that name is not the one that is known.
     assert_eq!(kind_of("b", Some(pod("u-2")), Some(PortKind::VhostUser)), Ok(PortKind::VhostUser));
-    assert_eq!(kind_of("c", None, None), Ok(PortKind::from(ContainerPortKind::default())));
+    assert_eq!(kind_of("c", None, None), Ok(PortKind::Tap));
 
     let second = AttachmentRequest {
         id: millrace_api::AttachmentId { if_name: "net1".parse().unwrap(), ..id("d") },

@@ -8,7 +8,7 @@ use millrace_api::Route;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName};
 use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
-use millrace_fastpath::port::{BufferFrame, Burst, ClaimChanges, PortId, PortQueue, WorkerId};
+use millrace_fastpath::port::{BufferFrame, Burst, ClaimChanges, PortCounters, PortId, PortQueue, WorkerId};
 use millrace_fastpath::sync::{Domain, Region, Snapshot};
 use millrace_fastpath::tables::{Gateway, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -102,6 +102,7 @@ struct MemoryDevice {
 }
 
 struct MemoryPort {
+    counters: Arc<PortCounters>,
     wire: Arc<Mutex<Wire>>,
     _counted: Counted,
 }
@@ -117,8 +118,11 @@ impl Driver<BufferFrame> for MemoryDriver {
         }
         let queue = |_| {
             let counted = Counted::new(&self.0, |outside| &outside.queues);
-            Box::new(MemoryPort { wire: Arc::clone(&wire), _counted: counted })
-                as Box<dyn PortQueue<BufferFrame>>
+            Box::new(MemoryPort {
+                wire: Arc::clone(&wire),
+                counters: request.counters.clone(),
+                _counted: counted,
+            }) as Box<dyn PortQueue<BufferFrame>>
         };
         let counted = Counted::new(&self.0, |outside| &outside.devices);
         Ok(Opened {
@@ -181,12 +185,14 @@ impl PortQueue<BufferFrame> for MemoryPort {
         let mut wire = self.wire.lock().unwrap();
         let count = wire.arrived.len().min(into.remaining_capacity());
         into.extend(wire.arrived.drain(..count));
+        self.counters.received(count as u64, 0);
         count
     }
 
     fn tx_burst(&mut self, frames: &mut Burst<BufferFrame>) -> usize {
         let count = frames.len();
         self.wire.lock().unwrap().sent.extend(frames.drain(..));
+        self.counters.sent(count as u64, 0);
         count
     }
 }
