@@ -1,11 +1,11 @@
 //! Real traffic between the plugin's pods of every pair of kinds, and a look at every frame meanwhile.
 //!
 //! ```text
-//!   TAP ─┐         ┌─ AF_XDP
-//!   TAP ─┼─ daemon ┼─ AF_XDP      in each pod: iperf3, an echo server, a judge on eth0
-//!        └─────────┴─ vhost-user
+//!   TAP ──┐         ┌─ AF_XDP
+//!   veth ─┼─ daemon ┼─ AF_XDP     in each pod: iperf3, an echo server, a judge on eth0
+//!         └─────────┴─ vhost-user
 //! ```
-//! TAPs and guests see whole GSO frames and open checksums; the veth of AF_XDP and vhost-user without offloads see packets of
+//! TAPs, veths and guests see whole GSO frames and open checksums; the veth of AF_XDP and vhost-user without offloads see packets of
 //! one MTU with every checksum made.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -23,7 +23,7 @@ const BULK: &str = "5201";
 const ONE_MTU: u64 = 1_514;
 
 fn is_whole(kind: Kind) -> bool {
-    kind == Kind::Tap
+    matches!(kind, Kind::Tap | Kind::Veth)
 }
 
 /// Pods of these kinds.
@@ -88,7 +88,7 @@ fn judges(attached: &[Attached]) -> Vec<(&Pod, Judge)> {
 #[test]
 fn bulk_in_both_directions_arrives_between_all_kinds_with_every_checksum_right() {
     let network = Network::for_plugin(|_| ());
-    let attached = pods(&network, &[Kind::Tap, Kind::Tap, Kind::AfXdp, Kind::AfXdp, Kind::Vhost]);
+    let attached = pods(&network, &[Kind::Tap, Kind::Veth, Kind::AfXdp, Kind::AfXdp, Kind::Vhost]);
     let mut judged = judges(&attached);
     for_each_pair(&attached, |from, to, family| {
         for bytes in bulk(from, to, family) {
@@ -123,7 +123,7 @@ fn large_frames_stay_whole_from_tap_to_tap() {
 #[test]
 fn requests_and_datagrams_of_all_sizes_are_answered_between_all_kinds_with_every_checksum_right() {
     let network = Network::for_plugin(|_| ());
-    let attached = pods(&network, &[Kind::Tap, Kind::Tap, Kind::AfXdp, Kind::AfXdp, Kind::Vhost]);
+    let attached = pods(&network, &[Kind::Tap, Kind::Veth, Kind::AfXdp, Kind::AfXdp, Kind::Vhost]);
     let _servers: Vec<Echo> = attached.iter().map(|one| Echo::start(&one.pod, ECHO)).collect();
     let mut judged = judges(&attached);
     for_each_pair(&attached, |one, other, family| {

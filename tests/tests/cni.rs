@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-const KINDS: [&str; 3] = ["tap", "af-xdp", "vhost-user"];
+const KINDS: [&str; 4] = ["tap", "veth", "af-xdp", "vhost-user"];
 const SOON: Duration = Duration::from_secs(10);
 
 fn started() -> Network {
@@ -137,7 +137,7 @@ fn a_check_finds_what_is_not_as_it_was_made_and_a_deletion_takes_it_all_the_same
         "ip link set eth0 name gone0",
         "ip link del eth0",
     ];
-    for kind in &KINDS[..2] {
+    for kind in &KINDS[..3] {
         for damage in damages {
             let call = |verb| CniCall::new(network.daemon(), verb, &pods[0]).with(json!({"port": kind}));
             let result = call("ADD").must();
@@ -160,7 +160,7 @@ fn twenty_calls_at_once_do_not_get_into_each_others_way() {
     let pods = pods(20);
     let before = State::of(&network, &pods);
     let call = |verb, at: usize| {
-        CniCall::new(daemon, verb, &pods[at]).version(VERSIONS[at % 4]).with(json!({"port": KINDS[at % 3]}))
+        CniCall::new(daemon, verb, &pods[at]).version(VERSIONS[at % 4]).with(json!({"port": KINDS[at % 4]}))
     };
     let all = |verb| -> Vec<Value> {
         thread::scope(|scope| {
@@ -173,8 +173,8 @@ fn twenty_calls_at_once_do_not_get_into_each_others_way() {
         let results = all("ADD");
         let given: BTreeSet<String> = results.iter().flat_map(addresses).collect();
         assert_eq!((given.len(), attachments(daemon).len()), (40, 20));
-        for (at, result) in results.iter().enumerate().filter(|(at, _)| at % 3 != 2) {
-            let next = &results[if at % 3 == 0 { at + 1 } else { at - 1 }];
+        for (at, result) in results.iter().enumerate().filter(|(at, _)| at % 4 != 3) {
+            let next = &results[if at % 4 == 0 { at + 1 } else { at - 1 }];
             eventually("the neighbour answers", SOON, || pings(&pods[at], &addresses(next)[0]));
             assert!(pings(&pods[at], &addresses(next)[1]), "{result}");
         }
@@ -224,7 +224,7 @@ fn a_daemon_that_is_killed_in_the_middle_makes_all_or_nothing() {
     for delay in [0, 2, 4, 6, 8, 10, 14, 20, 30, 50] {
         let call = |network: &Network, verb, at: usize| {
             CniCall::new(network.daemon(), verb, &pods[at])
-                .with(json!({"port": KINDS[at % 3], "waitSeconds": 20}))
+                .with(json!({"port": KINDS[at % 4], "waitSeconds": 20}))
         };
         let plugins: Vec<_> = (0..pods.len()).map(|at| call(&network, "ADD", at).start()).collect();
         thread::sleep(Duration::from_millis(delay));
@@ -254,7 +254,7 @@ fn a_daemon_that_is_killed_in_the_middle_makes_all_or_nothing() {
 #[test]
 fn deletions_that_meet_the_end_of_the_namespace_or_of_the_daemon_leave_nothing() {
     let mut network = started();
-    let pods = pods(3);
+    let pods = pods(4);
     let before = State::of(&network, &pods);
     for kind in KINDS {
         for delay in [0, 2, 5, 10, 20] {
@@ -290,10 +290,10 @@ fn deletions_that_meet_the_end_of_the_namespace_or_of_the_daemon_leave_nothing()
 #[test]
 fn a_daemon_that_is_ended_and_started_finds_its_containers_as_they_were() {
     let mut network = started();
-    let pods = pods(5);
+    let pods = pods(6);
     let before = State::of(&network, &pods);
     let call = |network: &Network, verb, at: usize| {
-        CniCall::new(network.daemon(), verb, &pods[at]).with(json!({"port": KINDS[at % 3]}))
+        CniCall::new(network.daemon(), verb, &pods[at]).with(json!({"port": KINDS[at % 4]}))
     };
     let results: Vec<Value> = (0..pods.len()).map(|at| call(&network, "ADD", at).must()).collect();
     let there = attachments(network.daemon());
@@ -303,13 +303,13 @@ fn a_daemon_that_is_ended_and_started_finds_its_containers_as_they_were() {
         } else {
             network.daemon_mut().kill()
         }
-        for (at, pod) in pods.iter().enumerate().filter(|(at, _)| at % 3 != 2) {
+        for (at, pod) in pods.iter().enumerate().filter(|(at, _)| at % 4 != 3) {
             let shown = pod.must(&["ip", "-br", "address", "show", "dev", "eth0"]);
             assert!(addresses(&results[at]).iter().all(|address| shown.contains(address)), "{shown}");
         }
         network.daemon_mut().restart();
         assert_eq!(attachments(network.daemon()), there);
-        for (from, to) in [(0, 1), (1, 3), (3, 4), (4, 0)] {
+        for (from, to) in [(0, 1), (1, 2), (2, 4), (4, 5), (5, 0)] {
             for address in addresses(&results[to]) {
                 eventually("pods reach each other again", SOON, || pings(&pods[from], &address));
             }
@@ -332,7 +332,7 @@ fn without_a_daemon_deletions_are_kept_and_everything_else_fails() {
     let pods = pods(6);
     let before = State::of(&network, &pods);
     let call = |network: &Network, verb, at: usize| {
-        CniCall::new(network.daemon(), verb, &pods[at]).with(json!({"port": KINDS[at % 3], "waitSeconds": 1}))
+        CniCall::new(network.daemon(), verb, &pods[at]).with(json!({"port": KINDS[at % 4], "waitSeconds": 1}))
     };
     let results: Vec<Value> = (0..6).map(|at| call(&network, "ADD", at).must()).collect();
     network.daemon_mut().kill();
@@ -371,7 +371,7 @@ fn what_the_runtime_does_not_list_is_garbage_and_so_is_what_lost_its_namespace()
     let mut network = started();
     let mut pods = pods(7);
     let call = |network: &Network, verb, pod: &Netns, at: usize| {
-        CniCall::new(network.daemon(), verb, pod).with(json!({"port": KINDS[at % 3]}))
+        CniCall::new(network.daemon(), verb, pod).with(json!({"port": KINDS[at % 4]}))
     };
     let none = State::of(&network, &pods);
     for (at, pod) in pods.iter().enumerate() {
@@ -456,7 +456,7 @@ fn addresses_of_host_local_are_used_and_given_back() {
         "ranges": [[{"subnet": "10.77.128.0/24"}], [{"subnet": "fd00:77::8000/113"}]],
     });
     let call = |network: &Network, verb, at: usize| {
-        let config = json!({"port": KINDS[at % 2], "ipam": ipam.clone(), "waitSeconds": 1});
+        let config = json!({"port": KINDS[at % 3], "ipam": ipam.clone(), "waitSeconds": 1});
         CniCall::new(network.daemon(), verb, &pods[at]).version("1.0.0").with(config)
     };
     let given = || -> BTreeSet<String> {
@@ -492,6 +492,9 @@ fn what_cannot_be_added_leaves_nothing() {
     let pods = pods(2);
     let port = json!({"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}});
     let ours = CniCall::new(daemon, "ADD", &pods[1]).with(port.clone()).must();
+    // Its kernel says on its own what it has to say.
+    eventually("the router answers", SOON, || pings(&pods[1], "169.254.1.1"));
+    eventually("it has all its addresses", SOON, || shown(&pods[1]).contains("fe80::4d:"));
     let before = State::of(&network, &pods);
     let add = || CniCall::new(daemon, "ADD", &pods[0]);
     let garbage: [&[u8]; 5] = [b"", b"garbage", b"[]", b"{\"cniVersion\": 7}", &[0xff; 4096]];
@@ -537,7 +540,7 @@ fn what_cannot_be_added_leaves_nothing() {
     // An interface of somebody else's stays as it is.
     pods[0].must(&["ip", "link", "add", "eth0", "type", "veth", "peer", "peer0"]);
     let with_another = State::of(&network, &pods);
-    for kind in &KINDS[..2] {
+    for kind in &KINDS[..3] {
         assert_eq!(add().with(json!({"port": kind})).code(), 101, "{kind}");
         CniCall::new(daemon, "DEL", &pods[0]).must();
         assert_as_before(&network, &pods, &with_another);
@@ -559,7 +562,7 @@ fn a_hundred_lives_of_a_container_leave_neither_descriptors_nor_addresses() {
     let mut seen = BTreeSet::new();
     let mut descriptors = 0;
     for round in 0..100 {
-        let call = |verb| CniCall::new(daemon, verb, &pods[0]).with(json!({"port": KINDS[round % 3]}));
+        let call = |verb| CniCall::new(daemon, verb, &pods[0]).with(json!({"port": KINDS[round % 4]}));
         // Just freed addresses are not given at once.
         assert!(addresses(&call("ADD").must()).into_iter().all(|address| seen.insert(address)));
         call("DEL").must();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const NODE_PORT: u16 = 30_080;
-const KINDS: [Kind; 4] = [Kind::AfXdp, Kind::Tap, Kind::AfXdp, Kind::Tap];
+const KINDS: [Kind; 4] = [Kind::Veth, Kind::Tap, Kind::AfXdp, Kind::Veth];
 
 fn service() -> ServiceSpec {
     ServiceSpec::numbered("web", 10, PORT, TARGET)

@@ -18,7 +18,7 @@ fn three(mode: &str) -> (Fabric, Vec<Echo>) {
         config["routing"] = json!({"mode": mode});
     });
     for node in 0..3 {
-        fabric.add_pod(node, Kind::Tap);
+        fabric.add_pod(node, Kind::Veth);
     }
     let servers = fabric.pods().iter().map(|pod| Echo::start(pod, PORT)).collect();
     for from in fabric.pods() {
@@ -99,7 +99,7 @@ fn a_link_that_goes_and_comes_back_disturbs_nobody_else() {
 fn a_node_that_goes_and_comes_back_disturbs_nobody_else() {
     for mode in ["native", "vxlan"] {
         let (mut fabric, _servers) = three(mode);
-        let container = Attached::add(fabric.node(2).daemon(), "d", Kind::Tap);
+        let container = Attached::add(fabric.node(2).daemon(), "d", Kind::Veth);
         let _server = Echo::start(&container.pod, PORT);
         let watched = Bystanders::watch(fabric.pod(0), fabric.pod(1));
         let session = Session::open(fabric.pod(0), container.pod.at(Family::V6, PORT));

@@ -21,7 +21,7 @@ fn checked(plan: &Plan, way: Way) {
     if way == Way::Native {
         fabric.route_pods();
     }
-    let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
+    let (ours, theirs) = (fabric.add_pod(0, Kind::Veth), fabric.add_pod(1, Kind::Tap));
     let second = fabric.add_pod(0, Kind::AfXdp);
     let [ours, theirs, second] = [ours, theirs, second].map(|at| fabric.pod(at));
     let _servers: Vec<_> =
@@ -70,7 +70,7 @@ fn a_kernel_node_with_a_vxlan_device_is_a_peer() {
 fn a_kernel_node_with_a_vxlan_device_over_ipv6_is_a_peer() {
     let plan = Plan::bridge(&[Role::Millrace, Role::Kernel(Way::Vxlan)]).only(Family::V6);
     let mut fabric = Fabric::start_with(&plan, |_, config| config["routing"] = json!({"mode": "vxlan"}));
-    let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
+    let (ours, theirs) = (fabric.add_pod(0, Kind::Veth), fabric.add_pod(1, Kind::Tap));
     let (ours, theirs) = (fabric.pod(ours), fabric.pod(theirs));
     let _servers: Vec<_> =
         fabric.pods().iter().map(|pod| (Echo::start(pod, PORT), serve_sctp(pod, PORT))).collect();
@@ -90,7 +90,7 @@ fn a_vxlan_device_with_a_mac_address_of_its_own_is_told_by_an_annotation() {
         let lladdr = ["lladdr", &own, "dev", VXLAN, "nud", "permanent"];
         fabric.node(1).netns().must(&[&["ip", "neigh", "replace", hop][..], &lladdr].concat());
     }
-    let (ours, theirs) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::Tap));
+    let (ours, theirs) = (fabric.add_pod(0, Kind::Veth), fabric.add_pod(1, Kind::Tap));
     fabric.apply(|_| {
         fabric.change_node(1, |node| {
             node["metadata"]["annotations"] = json!({"millrace.io/vtep-mac": "02:11:22:33:44:55"});

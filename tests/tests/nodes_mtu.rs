@@ -21,7 +21,7 @@ fn narrow(fabric: &Fabric, mtu: &str) {
 fn two(change: impl Fn(&mut Value)) -> Fabric {
     let mut fabric = Fabric::start_with(&Plan::bridge(&[Role::Millrace; 2]), |_, config| change(config));
     for node in 0..2 {
-        fabric.add_pod(node, Kind::Tap);
+        fabric.add_pod(node, Kind::Veth);
     }
     fabric
 }

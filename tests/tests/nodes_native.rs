@@ -13,7 +13,7 @@ const TWO: [Role; 2] = [Role::Millrace; 2];
 #[test]
 fn pods_of_three_nodes_on_one_bridge_reach_each_other_natively() {
     let mut fabric = Fabric::start(&Plan::bridge(&[Role::Millrace; 3]));
-    for (node, kind) in [Kind::Tap, Kind::AfXdp, Kind::Tap].into_iter().enumerate() {
+    for (node, kind) in [Kind::Veth, Kind::AfXdp, Kind::Veth].into_iter().enumerate() {
         fabric.add_pod(node, kind);
     }
     let _servers: Vec<_> =
@@ -88,7 +88,7 @@ fn nodes_of_one_family_do_without_the_other() {
             let plan = Plan::bridge(&TWO).only(family);
             let mut fabric = Fabric::start_with(&plan, |_, config| config["routing"] = json!({"mode": mode}));
             for node in 0..2 {
-                fabric.add_pod(node, Kind::Tap);
+                fabric.add_pod(node, Kind::Veth);
             }
             let (a, b) = (fabric.pod(0), fabric.pod(1));
             let _servers: Vec<_> =

@@ -32,7 +32,7 @@ fn scene(mode: &str) -> Scene {
     let mut fabric = Fabric::start_with(&Plan::bridge(&[Role::Millrace; 2]), |_, config| {
         config["routing"] = json!({"mode": mode});
     });
-    for (node, kind) in [(0, Kind::Tap), (1, Kind::Tap), (0, Kind::AfXdp)] {
+    for (node, kind) in [(0, Kind::Veth), (1, Kind::Veth), (0, Kind::AfXdp)] {
         fabric.add_pod(node, kind);
     }
     let mut servers: Vec<Box<dyn std::any::Any>> = Vec::new();

@@ -150,7 +150,7 @@ fn where_packets_are_taken_from_the_kernel_is_chosen_where_configured() {
             config["uplinks"][0]["afXdp"] = json!({"mode": mode});
         });
         for node in 0..2 {
-            fabric.add_pod(node, Kind::Tap);
+            fabric.add_pod(node, Kind::Veth);
         }
         if mode == "generic" {
             // Only for a program in native mode does the other end of a veth cut what it sends, as a NIC's peer would.

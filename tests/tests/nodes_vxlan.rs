@@ -30,7 +30,7 @@ fn source_ports(lines: &[String]) -> BTreeSet<u16> {
 fn pods_reach_each_other_through_a_tunnel_on_one_bridge() {
     let mut fabric =
         Fabric::start_with(&Plan::bridge(&TWO), |_, config| config["routing"] = json!({"mode": "vxlan"}));
-    let (a, b) = (fabric.add_pod(0, Kind::Tap), fabric.add_pod(1, Kind::AfXdp));
+    let (a, b) = (fabric.add_pod(0, Kind::Veth), fabric.add_pod(1, Kind::AfXdp));
     let (a, b) = (fabric.pod(a), fabric.pod(b));
     let _servers = served(&fabric);
     let naked = Capture::start(fabric.netns(), "n1", "net 10.77.0.0/16 or net fd00:77::/48");
@@ -63,7 +63,7 @@ fn between_subnets_a_tunnel_is_chosen_and_on_one_subnet_none() {
     // Nodes 1 and 3 share a subnet.
     let mut fabric = Fabric::start(&Plan::routed(&[Role::Millrace; 3]));
     for node in 0..3 {
-        fabric.add_pod(node, Kind::Tap);
+        fabric.add_pod(node, Kind::Veth);
     }
     let [a, b, c] = [0, 1, 2].map(|at| fabric.pod(at));
     let _servers = served(&fabric);

@@ -16,7 +16,7 @@ const MASQUERADE: RangeInclusive<u16> = 49_152..=65_535;
 
 fn started(change: impl Fn(&str, &mut Value)) -> Fabric {
     let mut fabric = Fabric::start_with(&Plan::bridge(&TWO), change);
-    for (node, kind) in [(0, Kind::Tap), (0, Kind::AfXdp), (1, Kind::Tap)] {
+    for (node, kind) in [(0, Kind::Veth), (0, Kind::AfXdp), (1, Kind::Tap)] {
         fabric.add_pod(node, kind);
     }
     fabric

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Stage {
     fabric: Fabric,
     client: Attached,
-    servers: [Attached; 2],
+    servers: [Attached; 3],
     _echoes: Vec<Echo>,
     _clocks: Vec<Clock>,
 }
@@ -83,8 +83,9 @@ impl Stage {
     fn set() -> Self {
         let fabric = Fabric::start(&Plan::bridge(&[Role::Millrace]));
         let daemon = fabric.node(0).daemon();
-        let client = Attached::add(daemon, "client", Kind::Tap);
-        let servers = [Attached::add(daemon, "tap", Kind::Tap), Attached::add(daemon, "xdp", Kind::AfXdp)];
+        let client = Attached::add(daemon, "client", Kind::Veth);
+        let servers = [("tap", Kind::Tap), ("veth", Kind::Veth), ("xdp", Kind::AfXdp)]
+            .map(|(name, kind)| Attached::add(daemon, name, kind));
         let ends = servers.iter().flat_map(|server| server.pod.addresses());
         let ends: Vec<EndpointSpec> =
             ends.map(|address| EndpointSpec::ready(address, &fabric.node(0).name)).collect();
