@@ -18,8 +18,8 @@ pub(crate) struct Shortcuts {
     ends: BTreeMap<PortId, u32>,
     /// The ports alone.
     ports: PortSet,
-    /// Epoch of the tables that all shortcuts were made from.
-    epoch: u32,
+    /// Epoch of the tables that all shortcuts were made from; none while there are some that should have ended.
+    epoch: Option<u32>,
 }
 
 /// One direction of a connection, as a worker tells of it.
@@ -113,20 +113,21 @@ impl<F: Frame> Control<F> {
 
     /// Ends all shortcuts if tables have changed that they were made from.
     pub(crate) fn end_stale_shortcuts(&mut self) {
-        if self.shortcuts.epoch != self.current.epoch {
+        if self.shortcuts.epoch != Some(self.current.epoch) {
             self.end_shortcuts();
         }
     }
 
     /// Ends all shortcuts.
     pub(crate) fn end_shortcuts(&mut self) {
-        match self.driver.end_shortcuts() {
-            Ok(()) => self.shortcuts.epoch = self.current.epoch,
+        self.shortcuts.epoch = match self.driver.end_shortcuts() {
+            Ok(()) => Some(self.current.epoch),
             // It is tried again with the next tables.
             Err(error) => {
-                tracing::error!(error, "connections may go ways that are no longer right for some seconds")
+                tracing::error!(error, "connections may go ways that are no longer right for some seconds");
+                None
             }
-        }
+        };
     }
 }
 
