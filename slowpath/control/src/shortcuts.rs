@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::port::{Port, limits};
 use millrace_fastpath::conntrack::FlowKey;
 use millrace_fastpath::port::{Ends, Frame, PortId, Shortcut, TunnelEnds, Wrapping};
-use millrace_fastpath::tables::{AdjacencyId, PortRole, PortSet, TableSet, Tunnel};
+use millrace_fastpath::tables::{AdjacencyId, PortSet, TableSet, Tunnel, TunnelId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,9 +59,12 @@ impl Shortcuts {
         }
         let way = tables.routes.adjacency(told.adjacency)?;
         let port = tables.ports.get(told.arrival)?;
-        let from = match port.role {
-            PortRole::Uplink => tunnel_from(tables, told),
-            _ => None,
+        let from = match tunnel_toward(tables, told) {
+            Some(id) => {
+                let vtep = tables.tunnels.vtep()?;
+                Some(tunnel_ends(tables.tunnels.get(id)?, vtep.vni.get(), vtep.udp_port)?)
+            }
+            None => None,
         };
         let into = match way.tunnel {
             Some(id) => {
@@ -131,11 +134,9 @@ impl<F: Frame> Control<F> {
     }
 }
 
-/// The tunnel by which a node sends that has this connection's sender.
-fn tunnel_from(tables: &TableSet, told: &Established) -> Option<TunnelEnds> {
-    let back = tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?;
-    let vtep = tables.tunnels.vtep()?;
-    tunnel_ends(tables.tunnels.get(back.tunnel?)?, vtep.vni.get(), vtep.udp_port)
+/// The tunnel to the node that has this connection's sender, by which that sends, too.
+fn tunnel_toward(tables: &TableSet, told: &Established) -> Option<TunnelId> {
+    tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?.tunnel
 }
 
 fn tunnel_ends(tunnel: &Tunnel, vni: u32, port: u16) -> Option<TunnelEnds> {
