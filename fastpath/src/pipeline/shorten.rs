@@ -25,15 +25,17 @@ impl Pipeline {
         way: &Adjacency,
         egress: &mut impl Egress<F>,
     ) {
+        let is_udp = slot.brief.kind == L4Kind::Udp;
+        // Uplinks are received in two ways, of which that for datagrams makes a copy before the kernel could carry them. Not counted:
+        // where questions and answers alternate, it would always be an answer that is looked at.
+        if is_udp && context.port.role == PortRole::Uplink {
+            return;
+        }
         self.until_offer = self.until_offer.checked_sub(1).unwrap_or(EVERY - 1);
         let Some(number) = slot.guess.filter(|_| self.until_offer == 0) else { return };
         let (tables, entry) = (context.tables, flows.entry(number));
         let leaves = tables.shortcuts.contains(way.port) && has_words_for(context, way);
-        let goes = match slot.brief.kind {
-            // Uplinks are received in two ways, of which that for datagrams makes a copy before the kernel could carry them.
-            L4Kind::Udp => context.port.role != PortRole::Uplink,
-            _ => entry.is_established(&flows.entry(number.peer())),
-        };
+        let goes = is_udp || entry.is_established(&flows.entry(number.peer()));
         if !leaves || !goes {
             return;
         }
