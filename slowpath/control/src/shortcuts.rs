@@ -152,3 +152,6 @@ fn ends(key: &FlowKey) -> Ends {
         destination: SocketAddr::new(key.destination.to_ip(), key.destination_port),
     }
 }
+
+#[cfg(test)]
+mod tests;
