@@ -348,7 +348,8 @@ impl<'a> Entry<'a> {
     pub(crate) fn is_established(&self, peer: &Entry<'_>) -> bool {
         let (own, other) = (self.tcp_side().seen, peer.tcp_side().seen);
         let (original, reply) = if self.reply { (other, own) } else { (own, other) };
-        TcpState::of(original, reply) == TcpState::Established
+        // A side that has only answered a SYN would be one that was never heard of, once its SYN is forgotten.
+        own.has(TcpSeen::ACK) && TcpState::of(original, reply) == TcpState::Established
     }
 
     /// Notes that packets of this direction may pass unseen from now on, for as long as the flow lives.

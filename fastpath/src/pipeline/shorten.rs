@@ -8,7 +8,7 @@ use super::encapsulate::source_port;
 use super::run::{Context, Pipeline, Slot};
 use super::{Egress, Report};
 use crate::conntrack::FlowView;
-use crate::tables::{Adjacency, PortRole};
+use crate::tables::{Address, Adjacency, PortRole};
 use crate::wire::parse::L4Kind;
 
 /// Of so many packets one is looked at.
@@ -25,16 +25,18 @@ impl Pipeline {
         way: &Adjacency,
         egress: &mut impl Egress<F>,
     ) {
+        let is_udp = slot.brief.kind == L4Kind::Udp;
+        // Uplinks are received in two ways, of which that for datagrams makes a copy before the kernel could carry them. Not counted:
+        // where questions and answers alternate, it would always be an answer that is looked at.
+        if is_udp && context.port.role == PortRole::Uplink {
+            return;
+        }
         self.until_offer = self.until_offer.checked_sub(1).unwrap_or(EVERY - 1);
         let Some(number) = slot.guess.filter(|_| self.until_offer == 0) else { return };
         let (tables, entry) = (context.tables, flows.entry(number));
         let leaves = tables.shortcuts.contains(way.port) && has_words_for(context, way);
-        let goes = match slot.brief.kind {
-            // Uplinks are received in two ways, of which that for datagrams makes a copy before the kernel could carry them.
-            L4Kind::Udp => context.port.role != PortRole::Uplink,
-            _ => entry.is_established(&flows.entry(number.peer())),
-        };
-        if !leaves || !goes {
+        let goes = is_udp || entry.is_established(&flows.entry(number.peer()));
+        if !leaves || !goes || !is_arrival_known(context, entry.key().source) {
             return;
         }
         entry.shorten();
@@ -47,6 +49,14 @@ impl Pipeline {
             epoch: tables.epoch,
         });
     }
+}
+
+/// Whether a shortcut can say how packets from there arrive: not out of a tunnel over IPv6.
+fn is_arrival_known(context: &Context<'_>, source: Address) -> bool {
+    let tables = context.tables;
+    let tunnel =
+        tables.routes.way(source).filter(|way| way.port == context.arrival).and_then(|way| way.tunnel);
+    tunnel.and_then(|id| tables.tunnels.get(id)).is_none_or(|tunnel| tunnel.remote.is_v4())
 }
 
 /// Whether a shortcut can say how a packet gets there.

@@ -12,6 +12,7 @@ mod hostile;
 mod outer_headers;
 mod refusing_routes;
 mod services;
+mod shortcuts;
 mod source_ports;
 mod tcp_tracking;
 mod trace;

@@ -263,3 +263,16 @@ fn who_comes_from_where_decides_about_pool_and_masquerading() {
     assert_eq!(inside(&cluster_ip), [true, true, true, false]);
     assert_eq!(inside(&local), [true, false, true, false]);
 }
+
+#[test]
+fn a_set_of_ports_holds_those_it_was_made_of() {
+    assert!([0, 63, 64, 65_534].iter().all(|&id| !PortSet::default().contains(PortId(id))));
+    assert_eq!(PortSet::from_iter([]), PortSet::default());
+    let all = [0, 63, 64, 65_534];
+    for held in [&[0][..], &[63], &[64], &[65_534], &[63, 64], &all] {
+        let set: PortSet = held.iter().copied().map(PortId).collect();
+        for id in all.into_iter().chain([1, 62, 65, 127, 128, 65_533, PortId::NONE.0]) {
+            assert_eq!(set.contains(PortId(id)), held.contains(&id), "{id} in {held:?}");
+        }
+    }
+}

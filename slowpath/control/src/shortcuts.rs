@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::port::{Port, limits};
 use millrace_fastpath::conntrack::FlowKey;
 use millrace_fastpath::port::{Ends, Frame, PortId, Shortcut, TunnelEnds, Wrapping};
-use millrace_fastpath::tables::{AdjacencyId, PortRole, PortSet, TableSet, Tunnel};
+use millrace_fastpath::tables::{AdjacencyId, PortSet, TableSet, Tunnel, TunnelId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,8 +18,8 @@ pub(crate) struct Shortcuts {
     ends: BTreeMap<PortId, u32>,
     /// The ports alone.
     ports: PortSet,
-    /// Epoch of the tables that all shortcuts were made from.
-    epoch: u32,
+    /// Epoch of the tables that all shortcuts were made from; none while there are some that should have ended.
+    epoch: Option<u32>,
 }
 
 /// One direction of a connection, as a worker tells of it.
@@ -59,9 +59,12 @@ impl Shortcuts {
         }
         let way = tables.routes.adjacency(told.adjacency)?;
         let port = tables.ports.get(told.arrival)?;
-        let from = match port.role {
-            PortRole::Uplink => tunnel_from(tables, told),
-            _ => None,
+        let from = match tunnel_toward(tables, told) {
+            Some(id) => {
+                let vtep = tables.tunnels.vtep()?;
+                Some(tunnel_ends(tables.tunnels.get(id)?, vtep.vni.get(), vtep.udp_port)?)
+            }
+            None => None,
         };
         let into = match way.tunnel {
             Some(id) => {
@@ -114,28 +117,27 @@ impl<F: Frame> Control<F> {
 
     /// Ends all shortcuts if tables have changed that they were made from.
     pub(crate) fn end_stale_shortcuts(&mut self) {
-        if self.shortcuts.epoch != self.current.epoch {
+        if self.shortcuts.epoch != Some(self.current.epoch) {
             self.end_shortcuts();
         }
     }
 
     /// Ends all shortcuts.
     pub(crate) fn end_shortcuts(&mut self) {
-        match self.driver.end_shortcuts() {
-            Ok(()) => self.shortcuts.epoch = self.current.epoch,
+        self.shortcuts.epoch = match self.driver.end_shortcuts() {
+            Ok(()) => Some(self.current.epoch),
             // It is tried again with the next tables.
             Err(error) => {
-                tracing::error!(error, "connections may go ways that are no longer right for some seconds")
+                tracing::error!(error, "connections may go ways that are no longer right for some seconds");
+                None
             }
-        }
+        };
     }
 }
 
-/// The tunnel by which a node sends that has this connection's sender.
-fn tunnel_from(tables: &TableSet, told: &Established) -> Option<TunnelEnds> {
-    let back = tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?;
-    let vtep = tables.tunnels.vtep()?;
-    tunnel_ends(tables.tunnels.get(back.tunnel?)?, vtep.vni.get(), vtep.udp_port)
+/// The tunnel to the node that has this connection's sender, by which that sends, too.
+fn tunnel_toward(tables: &TableSet, told: &Established) -> Option<TunnelId> {
+    tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?.tunnel
 }
 
 fn tunnel_ends(tunnel: &Tunnel, vni: u32, port: u16) -> Option<TunnelEnds> {
@@ -151,3 +153,6 @@ fn ends(key: &FlowKey) -> Ends {
         destination: SocketAddr::new(key.destination.to_ip(), key.destination_port),
     }
 }
+
+#[cfg(test)]
+mod tests;

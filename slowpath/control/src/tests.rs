@@ -9,6 +9,7 @@ mod packets;
 mod ports;
 mod publication;
 mod services;
+mod shortcuts;
 mod sync;
 mod traces;
 mod uplinks;

@@ -14,16 +14,16 @@ const CLIENT: u32 = u32::MAX - 5;
 const SERVER: u32 = u32::MAX - 50;
 
 /// A client and a server, and how much each has sent.
-struct Talk {
-    net: Net,
-    node: Node,
-    client: u32,
-    server: u32,
+pub(super) struct Talk {
+    pub(super) net: Net,
+    pub(super) node: Node,
+    pub(super) client: u32,
+    pub(super) server: u32,
     scale: Option<u8>,
 }
 
 /// One talk in each family; `established` says whether the handshake is over.
-fn talks(established: bool) -> impl Iterator<Item = Talk> {
+pub(super) fn talks(established: bool) -> impl Iterator<Item = Talk> {
     families().into_iter().map(move |net| {
         let mut talk = Talk { net, node: Node::new(), client: CLIENT, server: SERVER, scale: None };
         if established {
@@ -34,12 +34,12 @@ fn talks(established: bool) -> impl Iterator<Item = Talk> {
 }
 
 impl Talk {
-    fn client_segment(&self, flags: &'static str, seq: u32, ack: u32) -> Packet {
+    pub(super) fn client_segment(&self, flags: &'static str, seq: u32, ack: u32) -> Packet {
         let packet = Packet::new(A, self.net.a, self.net.vip, TCP, (1000, 80));
         self.numbered(packet, flags, seq, ack)
     }
 
-    fn server_segment(&self, flags: &'static str, seq: u32, ack: u32) -> Packet {
+    pub(super) fn server_segment(&self, flags: &'static str, seq: u32, ack: u32) -> Packet {
         let packet = Packet::new(B, self.net.b, self.net.a, TCP, (8080, 1000));
         self.numbered(packet, flags, seq, ack)
     }
@@ -50,20 +50,20 @@ impl Talk {
     }
 
     /// The next segment of the client with so much data.
-    fn client_says(&mut self, flags: &'static str, payload: usize) {
+    pub(super) fn client_says(&mut self, flags: &'static str, payload: usize) {
         let packet = Packet { payload, ..self.client_segment(flags, self.client, self.server) };
         self.client = self.client.wrapping_add(payload as u32 + u32::from(flags.contains(['S', 'F'])));
         self.reaches_server(packet);
     }
 
     /// The next segment of the server with so much data.
-    fn server_says(&mut self, flags: &'static str, payload: usize) {
+    pub(super) fn server_says(&mut self, flags: &'static str, payload: usize) {
         let packet = Packet { payload, ..self.server_segment(flags, self.server, self.client) };
         self.server = self.server.wrapping_add(payload as u32 + u32::from(flags.contains(['S', 'F'])));
         self.reaches_client(packet);
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         self.client_says("S", 0);
         self.server_says("SA", 0);
         self.client_says("A", 0);
@@ -72,27 +72,27 @@ impl Talk {
     }
 
     /// Sends what arrives at the server, translated.
-    fn reaches_server(&mut self, packet: Packet) {
+    pub(super) fn reaches_server(&mut self, packet: Packet) {
         let (port, frame) = self.node.run(A, packet.frame()).expect("forwarded");
         let seen = see(&frame);
         assert_eq!((port, seen.destination, seen.ports), (B, self.net.b, (1000, 8080)));
     }
 
     /// Sends what arrives at the client, translated.
-    fn reaches_client(&mut self, packet: Packet) {
+    pub(super) fn reaches_client(&mut self, packet: Packet) {
         let (port, frame) = self.node.run(B, packet.frame()).expect("forwarded");
         let seen = see(&frame);
         assert_eq!((port, seen.source, seen.ports), (A, self.net.vip, (80, 1000)));
     }
 
-    fn is_dropped(&mut self, packet: Packet) {
+    pub(super) fn is_dropped(&mut self, packet: Packet) {
         let before = self.node.sink.dropped.len();
         assert!(self.node.run(packet.from, packet.frame()).is_none(), "{packet:?}");
         assert_eq!(self.node.sink.dropped[before..], [DropReason::FlowInvalid]);
     }
 
     #[track_caller]
-    fn expect(&self, state: &str) {
+    pub(super) fn expect(&self, state: &str) {
         let flows = self.node.pipeline.tracker().table().flows(self.node.now.ticks());
         let states: Vec<&str> = flows.map(|flow| flow.state.name()).collect();
         assert_eq!(states, [state; 2]);
@@ -335,7 +335,7 @@ fn a_gso_frame_counts_whole() {
 }
 
 /// SCTP packets of the client (tag 22) and the server (tag 11).
-fn sctp(net: &Net, by_client: bool, kind: u8, tag: u32) -> Packet {
+pub(super) fn sctp(net: &Net, by_client: bool, kind: u8, tag: u32) -> Packet {
     let packet = match by_client {
         true => Packet::new(A, net.a, net.vip, SCTP, (1000, 80)),
         false => Packet::new(B, net.b, net.a, SCTP, (8080, 1000)),

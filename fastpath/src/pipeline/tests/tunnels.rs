@@ -99,7 +99,7 @@ fn inner(packet: &Packet) -> BufferFrame {
 
 /// Checks the outer headers by an independent parser; gives the source port and the inner frame.
 #[track_caller]
-fn open(frame: &BufferFrame, outer_v6: bool, checksum: bool) -> (u16, BufferFrame) {
+pub(super) fn open(frame: &BufferFrame, outer_v6: bool, checksum: bool) -> (u16, BufferFrame) {
     use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
     let headers = PacketHeaders::from_ethernet_slice(frame.head()).unwrap();
     let Some(etherparse::LinkHeader::Ethernet2(link)) = headers.link else { panic!("no Ethernet header") };

@@ -32,11 +32,11 @@ impl<F: Frame> Control<F> {
         };
         let (id, limits) = (port.id, limits(asked));
         port.bandwidth = asked;
+        self.follow_limits(name);
         for worker in self.workers.iter_mut().filter(|worker| worker.queues_of(id) > 0) {
             let command = Command::Limit { port: id, limits: limits.clone() };
             worker.send(command).map_err(|error| error.at(name, Step::Attach))?;
         }
-        self.follow_limits(name);
         tracing::info!(port = %name, ?asked, "limits changed");
         Ok(())
     }

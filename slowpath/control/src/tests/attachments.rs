@@ -21,7 +21,7 @@ fn config() -> Config {
 }
 
 /// A node that takes requests.
-fn node() -> Node {
+pub(super) fn node() -> Node {
     after(Arc::new(TempDir::new().unwrap()), Arc::default())
 }
 

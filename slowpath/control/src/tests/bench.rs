@@ -8,7 +8,9 @@ use millrace_api::Route;
 use millrace_config::{Config, InterfaceName, PortConfig, PortName};
 use millrace_fastpath::conntrack::{AffinityTable, FlowTable, FlowTableConfig, Line, Timeouts};
 use millrace_fastpath::pipeline::{Waker, Worker, WorkerCounters, WorkerParts, handover_mesh, mailbox};
-use millrace_fastpath::port::{BufferFrame, Burst, ClaimChanges, PortCounters, PortId, PortQueue, WorkerId};
+use millrace_fastpath::port::{
+    BufferFrame, Burst, ClaimChanges, PortCounters, PortId, PortQueue, Shortcut, WorkerId,
+};
 use millrace_fastpath::sync::{Domain, Region, Snapshot};
 use millrace_fastpath::tables::{Gateway, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
@@ -59,6 +61,14 @@ pub(super) struct Outside {
     pub(super) receive_queues: Mutex<Option<u32>>,
     /// What shared uplinks have no room for.
     pub(super) unclaimed: Mutex<Option<String>>,
+    /// The kernel's interfaces behind ports, by number.
+    pub(super) ends: Mutex<BTreeMap<PortId, u32>>,
+    /// What the kernel was told to carry, each time.
+    pub(super) shortened: Mutex<Vec<Shortcut>>,
+    /// How often all that ended.
+    pub(super) ended: AtomicUsize,
+    /// Whether ending it fails.
+    pub(super) ending_fails: AtomicUsize,
 }
 
 impl Outside {
@@ -139,6 +149,19 @@ impl Driver<BufferFrame> for MemoryDriver {
     fn receive_queues(&self, _: &millrace_config::InterfaceName) -> Option<u32> {
         *self.0.receive_queues.lock().unwrap()
     }
+
+    fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {
+        self.0.shortened.lock().unwrap().push(shortcut.clone());
+        Ok(())
+    }
+
+    fn end_shortcuts(&mut self) -> Result<(), Refusal> {
+        if self.0.ending_fails.load(Ordering::SeqCst) > 0 {
+            return Err("ending refused".into());
+        }
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 impl Device for MemoryDevice {
@@ -170,6 +193,10 @@ impl Device for MemoryDevice {
 
     fn follow_mtu(&self, mtu: u16) -> Result<bool, Refusal> {
         Ok(self.outside.most_mtu.lock().unwrap().is_none_or(|most| mtu <= most))
+    }
+
+    fn shortcut_end(&self) -> Option<u32> {
+        self.outside.ends.lock().unwrap().get(&self.id).copied()
     }
 }
 
