@@ -340,11 +340,11 @@ fn a_way_through_a_tunnel_is_offered_over_ipv4_without_a_checksum() {
 }
 
 #[test]
-fn both_directions_of_a_connection_through_a_tunnel_are_offered() {
-    for net in families() {
-        let mut node = tunnels::node(false, false);
+fn both_directions_of_a_connection_through_a_tunnel_are_offered_over_ipv4() {
+    for (net, outer_v6) in families().into_iter().flat_map(|net| [(net, false), (net, true)]) {
+        let mut node = tunnels::node(outer_v6, false);
         let from_peer = |node: &mut Node, packet: &Packet| {
-            let frame: BufferFrame = tunnels::from_peer(false, false, packet, 1);
+            let frame: BufferFrame = tunnels::from_peer(outer_v6, false, packet, 1);
             assert_eq!(node.run(UPLINK, frame).unwrap().0, A);
         };
         let remote = tunnels::remote(&net);
@@ -365,6 +365,11 @@ fn both_directions_of_a_connection_through_a_tunnel_are_offered() {
         node.forward(&more, 8);
         (0..8).for_each(|_| from_peer(&mut node, &answer));
         let key = key((net.a, remote), TCP, (4000, 80));
+        if outer_v6 {
+            assert_eq!(node.offers(), []);
+            assert!(!node.is_shortened(&key) && !node.is_shortened(&key.reversed()));
+            continue;
+        }
         let offers = [node.offer(A, [key; 2]), node.offer(UPLINK, [key.reversed(); 2])];
         assert_eq!(node.offers(), offers);
     }
@@ -438,6 +443,19 @@ fn where_one_direction_is_offered_the_other_is_known_as_before() {
         talk.expect("fin-wait");
         talk.server_says("FA", 0);
         talk.expect("time-wait");
+    }
+}
+
+#[test]
+fn where_one_direction_is_offered_its_reset_behind_what_is_not_acknowledged_closes() {
+    for mut talk in talks(true) {
+        talk.node.have_shortcuts(&[A, B]);
+        (0..8).for_each(|_| talk.client_says("A", 10));
+        talk.node.have_shortcuts(&[]);
+        talk.server_says("A", 0);
+        talk.pass_unseen(1000, 0);
+        talk.client_says("R", 0);
+        talk.expect("close");
     }
 }
 
