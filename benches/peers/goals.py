@@ -79,9 +79,9 @@ def cluster_rows(results):
 
 
 def kernel_rows(report, idle):
-    """Kernel pods: TAP is the kind for TCP; AF_XDP is shown beside it."""
+    """Kernel pods: veth is their kind; TAP, that of older kernels, is shown beside it."""
     ratios = report["ratios"] if report else {}
-    for kind in ("tap", "af-xdp"):
+    for kind in ("veth", "tap"):
         found = ratios.get(kind, {})
         for target in ("pod", "service"):
             value = found.get(f"{target} gbit")

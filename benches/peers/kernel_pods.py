@@ -149,7 +149,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--systems", default="kernel,tap,af-xdp")
+    parser.add_argument("--systems", default="kernel,veth,tap")
     parser.add_argument("--idle", choices=("adaptive", "busy"), default="adaptive")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -231,7 +231,7 @@ def packets_from_vhost(nodes, daemons, seconds):
 def measure(name, args):
     with system(name, args.kind, args) as (client, server, _, _):
         found = streams(client, server, args.seconds)
-    with system(name, "af-xdp", args) as (client, _, nodes, daemons):
+    with system(name, "veth", args) as (client, _, nodes, daemons):
         found |= packets_from_veth(client, nodes, daemons, args.seconds)
     if name.startswith("millrace"):
         with system(name, "vhost-user", args) as (_, _, nodes, daemons):

@@ -6,7 +6,7 @@
 //
 // Whatever cannot be read stays where it is.
 
-#include "keys.h"
+#include "fragments.h"
 
 #include <linux/if_ether.h>
 #include <linux/ip.h>

@@ -5,7 +5,7 @@
 #ifndef PACKET_H
 #define PACKET_H
 
-#include "keys.h"
+#include "fragments.h"
 
 #include <linux/if_ether.h>
 #include <linux/ip.h>

@@ -11,15 +11,11 @@
 // long as the tables stay what they were: the next packet then goes the long way, where it is seen. So does whatever opens or ends a
 // connection, and ends its shortcuts; and whatever the data path would answer, cut or look at.
 
-#include "keys.h"
+#include "shortcut.h"
 
-#include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/udp.h>
-
-#define MAX_SHORTCUTS 65536
-#define MAX_INTERFACES 65536
 
 // "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC); and the end (TCX_DROP, which is TC_ACT_SHOT).
 #define NEXT (-1)
@@ -62,99 +58,6 @@ struct vxlan {
 #define TCP_OFFSET 12
 #define TCP_CHECKSUM 16
 #define UDP_CHECKSUM 6
-
-struct macs {
-	__u8 destination[ETH_ALEN];
-	__u8 source[ETH_ALEN];
-};
-
-// One direction of a connection. `src/shortcut/layout.rs` makes the same.
-struct key {
-	struct address source;
-	struct address destination;
-	__be16 source_port;
-	__be16 destination_port;
-	// The number of the interface that it arrives by.
-	__u32 arrival;
-	__u32 protocol;
-};
-
-// Both ends of a tunnel; none if `remote` is zero.
-struct tunnel {
-	__be32 local;
-	__be32 remote;
-	__be32 vni;
-	__be16 port;
-	// Of what leaves: the flow's mark.
-	__be16 source_port;
-};
-
-// Bits of `how`.
-#define TRANSLATED 1
-#define KNOWN_SENDER 2
-
-struct shortcut {
-	// Nanoseconds of the monotonic clock.
-	__u64 until;
-	__u32 generation;
-	// The number of the interface that it leaves by.
-	__u32 out;
-	struct address source;
-	struct address destination;
-	__be16 source_port;
-	__be16 destination_port;
-	// Bytes of an IP packet that its way takes.
-	__u16 mtu;
-	__u16 how;
-	// What it arrives with, behind a tunnel's headers if there are any: the source only of a known sender.
-	struct macs arrives;
-	struct macs leaves;
-	struct tunnel from;
-	struct tunnel to;
-	// Of the outer frame of what leaves by a tunnel.
-	struct macs outer;
-	__u32 zero;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_SHORTCUTS);
-	__type(key, struct key);
-	__type(value, struct shortcut);
-} shortcuts SEC(".maps");
-
-// The generation of shortcuts that are good.
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} current SEC(".maps");
-
-// The other end of an interface, both by number: of a veth's end the TAP, and of the TAP that end.
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_INTERFACES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, __u32);
-} ends SEC(".maps");
-
-// What an interface has carried past the data path.
-struct carried {
-	__u64 packets_in;
-	__u64 bytes_in;
-	__u64 packets_out;
-	__u64 bytes_out;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, MAX_INTERFACES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct carried);
-} counts SEC(".maps");
 
 // What was read of a packet.
 struct packet {

@@ -219,6 +219,12 @@ impl Way {
         self.ifindex
     }
 
+    /// What the kernel has carried until counters were last brought up to date, for people.
+    pub(crate) fn told(&self) -> String {
+        let known = lock(&self.known);
+        format!("{} packets in, {} out", known.packets_in, known.packets_out)
+    }
+
     /// Adds to a port's counters what the kernel has carried since the last call.
     pub(crate) fn count(&self, counters: &PortCounters) {
         let mut known = lock(&self.known);

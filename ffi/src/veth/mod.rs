@@ -119,6 +119,7 @@ impl Device for VethDevice {
             ("interface", self.interface.clone()),
             ("queues", self.tap.files.len().to_string()),
             ("tap", self.tap.name.clone()),
+            ("carried-by-kernel", self.way.told()),
         ]
     }
 

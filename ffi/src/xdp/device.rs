@@ -134,13 +134,15 @@ impl Device for XdpDevice {
             _ => "generic".to_owned(),
         };
         let zero_copy = !self.sockets.is_empty() && self.sockets.iter().all(|socket| socket.is_zero_copy());
-        vec![
+        let carried = self.way.as_ref().map(|way| ("carried-by-kernel", way.told()));
+        let all = [
             ("interface", self.interface.clone()),
             ("queues", self.sockets.len().to_string()),
             ("xdp", mode),
             ("copy", if zero_copy { "zero-copy" } else { "copy" }.to_owned()),
             ("largest-mtu", self.reach.mtu().to_string()),
-        ]
+        ];
+        all.into_iter().chain(carried).collect()
     }
 }
 
