@@ -21,9 +21,8 @@
 #define NEXT (-1)
 #define DROP 2
 
-// Of linux/if_packet.h: to this interface's MAC address, and to another.
+// Of linux/if_packet.h: to this interface's MAC address.
 #define PACKET_HOST 0
-#define PACKET_OTHERHOST 3
 
 // Of newer headers than Debian 12's.
 #define DECAP_TO_IPV6 (1ULL << 8)
@@ -365,20 +364,9 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	return !bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0);
 }
 
-// To the pod at a veth's other end, at once. For its kernel to take the packet it has to look as one that has come by the wire.
-static __always_inline int redirect_to_pod(struct __sk_buff *skb, __u32 end)
+// Does to a packet what the data path would do; 0 when the kernel has no room for it. From the first step on there is no way back.
+static __always_inline int change(struct __sk_buff *skb, struct packet *packet, const struct shortcut *shortcut)
 {
-	bpf_skb_change_type(skb, PACKET_HOST);
-	return bpf_redirect_peer(end, 0);
-}
-
-// Does what the data path would do; from its first step on there is no way back.
-static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, const struct shortcut *found)
-{
-	// Its owner may change it meanwhile.
-	struct shortcut shortcut = *found;
-
-	count(skb->ifindex, shortcut.out, skb->len - (packet->at - PLAIN));
 	if (packet->at != PLAIN) {
 		__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | (packet->is_ipv6 ? DECAP_TO_IPV6 : 0);
 		__be16 proto = packet->is_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
@@ -387,21 +375,34 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 		if (skb->gso_size)
 			flags |= BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 		if (bpf_skb_adjust_room(skb, -(__s32)OVERHEAD, BPF_ADJ_ROOM_MAC, flags))
-			return DROP;
+			return 0;
 		if (bpf_skb_store_bytes(skb, 2 * ETH_ALEN, &proto, sizeof(proto), 0))
-			return DROP;
+			return 0;
 	}
-	if (shortcut.how & TRANSLATED && !translate(skb, packet, &shortcut))
-		return DROP;
-	if (packet->is_ipv6 ? !forward_ipv6(skb, packet, &shortcut) : !forward_ipv4(skb, packet, &shortcut))
-		return DROP;
-	if (shortcut.to.remote) {
-		if (!encapsulate(skb, packet, &shortcut))
-			return DROP;
-	} else if (bpf_skb_store_bytes(skb, 0, &shortcut.leaves, sizeof(shortcut.leaves), 0)) {
-		return DROP;
+	if (shortcut->how & TRANSLATED && !translate(skb, packet, shortcut))
+		return 0;
+	if (packet->is_ipv6 ? !forward_ipv6(skb, packet, shortcut) : !forward_ipv4(skb, packet, shortcut))
+		return 0;
+	if (shortcut->to.remote)
+		return encapsulate(skb, packet, shortcut);
+	return !bpf_skb_store_bytes(skb, 0, &shortcut->leaves, sizeof(shortcut->leaves), 0);
+}
+
+static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, const struct shortcut *found)
+{
+	__u32 len = skb->len - (packet->at - PLAIN), here = skb->ifindex;
+	// Its owner may change it meanwhile.
+	struct shortcut shortcut = *found;
+	struct carried *carried;
+
+	if (change(skb, packet, &shortcut)) {
+		count(here, shortcut.out, len);
+		return bpf_redirect(shortcut.out, 0);
 	}
-	return bpf_map_lookup_elem(&ends, &shortcut.out) ? redirect_to_pod(skb, shortcut.out) : bpf_redirect(shortcut.out, 0);
+	carried = bpf_map_lookup_elem(&counts, &here);
+	if (carried)
+		carried->lost++;
+	return DROP;
 }
 
 SEC("classifier")
@@ -426,10 +427,7 @@ int millrace_enter(struct __sk_buff *skb)
 {
 	__u32 here = skb->ifindex, *end = bpf_map_lookup_elem(&ends, &here);
 
-	if (!end)
-		return DROP;
-	// What is for all, or for many, finds its own kind.
-	return skb->pkt_type == PACKET_OTHERHOST ? redirect_to_pod(skb, *end) : bpf_redirect(*end, 0);
+	return end ? bpf_redirect(*end, 0) : DROP;
 }
 
 SEC("classifier")

@@ -95,6 +95,8 @@ struct carried {
 	__u64 bytes_in;
 	__u64 packets_out;
 	__u64 bytes_out;
+	// Of those that came by it: what the kernel had no room to change.
+	__u64 lost;
 };
 
 struct {

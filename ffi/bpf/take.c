@@ -153,6 +153,8 @@ int millrace_take(struct __sk_buff *context)
 
 	if (context->pkt_type == PACKET_LOOPBACK)
 		return NEXT;
+	// What `millrace_pass` has carried (shortcut.c) does not come here, and leaves what was decided of it: the next packet that the
+	// sockets are shown takes its place.
 	decided = bpf_map_lookup_elem(&latest, &key);
 	if (decided && decided->len == context->len) {
 		way = decided->way;

@@ -196,6 +196,9 @@ fn the_world_reaches_endpoints_of_other_nodes_masqueraded() {
                 "b",
                 fabric.node(0).at(family),
             );
+            // What comes by one uplink leaves by it again, and out of one tunnel into another.
+            exchange(fabric.pod(1), at_node(fabric, 0, family), 4 << 20)
+                .unwrap_or_else(|error| panic!("{mode}: b → node-1 → b: {error}"));
             assert_eq!(ask(fabric.pod(0), Protocol::Tcp, at_node(fabric, 1, family)).unwrap().name, "b");
             let other = ask(&fabric.node(1).host, Protocol::Tcp, at_node(fabric, 0, family));
             let other = other

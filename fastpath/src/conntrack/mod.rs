@@ -41,4 +41,4 @@ pub use table::{FlowInfo, FlowTable, FlowTableConfig, FlowTableError, FlowView};
 pub use tcp::{TcpSeen, TcpState};
 pub use tcp_window::TcpSegment;
 pub use timeouts::{FlowState, Ticks, Timeouts};
-pub use tracker::{NewFlow, NotTracked, Tracker};
+pub use tracker::{LONGEST_UNSEEN, NewFlow, NotTracked, Tracker};

@@ -220,7 +220,9 @@ impl TcpSide {
         }
         // After a SYN that the peer has answered anew, all that was before is history.
         let restarted = self.knows(SYN_AGAIN) && segment.sequence == self.end && peer.seen == TcpSeen::SYN;
-        let before = if restarted { TcpSeen::SYN } else { self.seen };
+        // Whose packets pass unseen, and who goes on after a RST, has not sent that.
+        let goes_on = if self.knows(SENT) { self.seen } else { TcpSeen(self.seen.0 & !TcpSeen::RST.0) };
+        let before = if restarted { TcpSeen::SYN } else { goes_on };
         let scaled = TcpSide { known: self.known & !SCALE | self.scale(peer, restarted), ..*self };
         let (end, acknowledged) = (segment.end, segment.acknowledgment);
         let fresh = TcpSide { end, acknowledged, edge: scaled.edge_of(segment), ..scaled };

@@ -24,6 +24,9 @@ const RESERVE_PART: u32 = 16;
 const EVICT_STEP: u32 = 16;
 const EVICT_STEPS: u32 = 8;
 
+/// How long packets of a flow may pass unseen, at most ([`EntryFlags::SHORTENED`]): seconds, which are less than as many ticks.
+pub const LONGEST_UNSEEN: u32 = 10;
+
 /// A connection to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow {
@@ -208,7 +211,7 @@ impl Tracker {
         for _ in 0..EVICT_STEPS {
             let ranked = table.sweep(EVICT_STEP).filter_map(|connection| {
                 let (state, last_seen) = look(&table, connection)?;
-                let idle = now.0.saturating_sub(last_seen.0);
+                let idle = now.0.saturating_sub(last_seen.0).saturating_sub(unseen(&table, connection));
                 Some((state.is_over(), state.is_embryonic(), idle, connection))
             });
             best = best.max(ranked.max());
@@ -307,6 +310,13 @@ fn look(table: &FlowTable, connection: u32) -> Option<(FlowState, Ticks)> {
     original
         .is_used()
         .then(|| (FlowState::of(&original, &reply), original.last_seen().max(reply.last_seen())))
+}
+
+/// For how long packets of a connection may have passed unseen, in ticks.
+fn unseen(table: &FlowTable, connection: u32) -> u32 {
+    let number = EntryRef(connection << 1);
+    let is_shortened = |number| table.entry(number).flags().has(EntryFlags::SHORTENED);
+    if is_shortened(number) || is_shortened(number.peer()) { LONGEST_UNSEEN } else { 0 }
 }
 
 fn with_nat(verdict: Verdict, key: &FlowKey) -> Verdict {

@@ -159,7 +159,7 @@ impl Pipeline {
             warm(context, &flows, burst, &slots);
         }
         let mut established = 0;
-        let shortcuts = context.tables.shortcuts.contains(context.arrival);
+        let shortcuts = context.tables.shortcuts.ports.contains(context.arrival);
         for (mut frame, slot) in burst.drain(..).zip(&slots) {
             match known(context, &flows, &mut frame, slot) {
                 Some(way) => {

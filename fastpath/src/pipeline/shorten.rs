@@ -7,8 +7,8 @@
 use super::encapsulate::source_port;
 use super::run::{Context, Pipeline, Slot};
 use super::{Egress, Report};
-use crate::conntrack::FlowView;
-use crate::tables::{Address, Adjacency, PortRole};
+use crate::conntrack::{Entry, EntryFlags, FlowView};
+use crate::tables::{Adjacency, PortRole};
 use crate::wire::parse::L4Kind;
 
 /// Of so many packets one is looked at.
@@ -34,9 +34,8 @@ impl Pipeline {
         self.until_offer = self.until_offer.checked_sub(1).unwrap_or(EVERY - 1);
         let Some(number) = slot.guess.filter(|_| self.until_offer == 0) else { return };
         let (tables, entry) = (context.tables, flows.entry(number));
-        let leaves = tables.shortcuts.contains(way.port) && has_words_for(context, way);
         let goes = is_udp || entry.is_established(&flows.entry(number.peer()));
-        if !leaves || !goes || !is_arrival_known(context, entry.key().source) {
+        if !goes || !can_be_carried(context, &entry, way) {
             return;
         }
         entry.shorten();
@@ -51,16 +50,24 @@ impl Pipeline {
     }
 }
 
-/// Whether a shortcut can say how packets from there arrive: not out of a tunnel over IPv6.
-fn is_arrival_known(context: &Context<'_>, source: Address) -> bool {
-    let tables = context.tables;
-    let tunnel =
-        tables.routes.way(source).filter(|way| way.port == context.arrival).and_then(|way| way.tunnel);
-    tunnel.and_then(|id| tables.tunnels.get(id)).is_none_or(|tunnel| tunnel.remote.is_v4())
-}
-
-/// Whether a shortcut can say how a packet gets there.
-fn has_words_for(context: &Context<'_>, way: &Adjacency) -> bool {
-    let tunnel = way.tunnel.map(|id| context.tables.tunnels.get(id));
-    tunnel.is_none_or(|tunnel| tunnel.is_some_and(|tunnel| tunnel.remote.is_v4() && !tunnel.checksum))
+/// Whether the kernel can carry packets of this flow to `way`. If it cannot, nothing is to be marked.
+fn can_be_carried(context: &Context<'_>, entry: &Entry<'_>, way: &Adjacency) -> bool {
+    let (tables, uplink) = (context.tables, PortRole::Uplink);
+    let Some(out) = tables.ports.get(way.port).filter(|_| tables.shortcuts.ports.contains(way.port)) else {
+        return false;
+    };
+    // The kernel does not forget that a frame was in a tunnel: no NIC is to see such.
+    if context.port.role == uplink && out.role == uplink {
+        return false;
+    }
+    let source = entry.key().source;
+    if !source.is_v4() && entry.flags().has(EntryFlags::NAT) && !tables.shortcuts.translated_v6 {
+        return false;
+    }
+    let from =
+        tables.routes.way(source).filter(|back| back.port == context.arrival).and_then(|back| back.tunnel);
+    let is_known = |id| tables.tunnels.get(id).is_some_and(|tunnel| tunnel.remote.is_v4());
+    let has_words =
+        |id| tables.tunnels.get(id).is_some_and(|tunnel| tunnel.remote.is_v4() && !tunnel.checksum);
+    from.is_none_or(is_known) && way.tunnel.is_none_or(has_words)
 }

@@ -25,7 +25,7 @@ pub use backends::{Backend, BackendSet, Balancing};
 pub use maglev::{MaglevError, MaglevTable};
 pub use masquerade::{Masquerade, Outgoing, SourcePorts};
 pub use origin::Origin;
-pub use ports::{Gateway, PortInfo, PortRole, PortSet, PortTable};
+pub use ports::{Gateway, PortInfo, PortRole, PortSet, PortTable, Shortcuts};
 pub use routes::{Adjacency, AdjacencyId, GroupId, RefusedRoute, Route, RouteChange, RouteTable};
 pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, ServiceTable, WhenEmpty};
 pub use shared_map::{Change, SharedMap};
@@ -62,8 +62,8 @@ pub struct TableSet {
     pub clamp_mss: bool,
     /// Whether what comes by one uplink may leave by another.
     pub transit: bool,
-    /// Ports between which the kernel can carry established connections.
-    pub shortcuts: PortSet,
+    /// Which connections the kernel can carry past the workers.
+    pub shortcuts: Shortcuts,
     /// Whether all ports are there that are to be there at the start. Before, what cannot be forwarded may be so in a moment:
     /// its sender is not told that it cannot.
     pub settled: bool,
@@ -85,7 +85,7 @@ impl TableSet {
             reset_vanished: false,
             clamp_mss: false,
             transit: false,
-            shortcuts: PortSet::default(),
+            shortcuts: Shortcuts::default(),
             settled: true,
         }
     }

@@ -73,6 +73,15 @@ impl FromIterator<PortId> for PortSet {
     }
 }
 
+/// Which connections the kernel can carry past the workers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shortcuts {
+    /// Between these ports.
+    pub ports: PortSet,
+    /// Also IPv6 whose addresses or ports change on the way.
+    pub translated_v6: bool,
+}
+
 /// Ports by number.
 #[derive(Clone, Debug, Default)]
 pub struct PortTable(Arc<Vec<Option<PortInfo>>>);

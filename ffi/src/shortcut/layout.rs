@@ -61,13 +61,14 @@ pub(super) struct Carried {
     pub(super) bytes_in: u64,
     pub(super) packets_out: u64,
     pub(super) bytes_out: u64,
+    pub(super) lost: u64,
 }
 
 // SAFETY: 44 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Key {}
 // SAFETY: 128 bytes without padding, of which any pattern is a value.
 unsafe impl Pod for Value {}
-// SAFETY: four numbers without padding, of which any pattern is a value.
+// SAFETY: five numbers without padding, of which any pattern is a value.
 unsafe impl Pod for Carried {}
 
 impl Key {

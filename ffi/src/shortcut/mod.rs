@@ -12,7 +12,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use layout::{Carried, Key, Value, is_translated};
-use millrace_fastpath::port::{PortCounters, Shortcut};
+use millrace_fastpath::conntrack::LONGEST_UNSEEN;
+use millrace_fastpath::port::{DropReason, PortCounters, Shortcut};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ const ENTER: &str = "millrace_enter";
 const PASS: &str = "millrace_pass";
 
 /// How long a connection's packets may pass unseen, at most.
-const LONGEST_LEASE: Duration = Duration::from_secs(10);
+const LONGEST_LEASE: Duration = Duration::from_secs(LONGEST_UNSEEN as u64);
 
 /// Why the kernel does not carry.
 #[derive(Debug, ThisError)]
@@ -94,6 +95,14 @@ impl Shortcuts {
     /// Shortcuts where connections are forgotten of which for so long nothing was seen.
     pub fn new(forgotten_after: Duration) -> Shortcuts {
         Shortcuts { lease: LONGEST_LEASE.min(forgotten_after / 2), loaded: Mutex::new(None) }
+    }
+
+    /// Whether this kernel, and what the process may do, allow shortcuts and veths that are read by traffic control.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), ShortcutError> {
+        self.load("shortcuts").map(drop)
     }
 
     /// Has all packets of a veth's end lead to a TAP, and all of the TAP to it; those that have a shortcut take that.
@@ -238,9 +247,13 @@ impl Way {
             bytes_in: sum(|carried| carried.bytes_in),
             packets_out: sum(|carried| carried.packets_out),
             bytes_out: sum(|carried| carried.bytes_out),
+            lost: sum(|carried| carried.lost),
         };
         counters.received(all.packets_in - known.packets_in, all.bytes_in - known.bytes_in);
         counters.sent(all.packets_out - known.packets_out, all.bytes_out - known.bytes_out);
+        if all.lost > known.lost {
+            counters.dropped(DropReason::NoBuffer, all.lost - known.lost);
+        }
         *known = all;
     }
 }
@@ -266,7 +279,7 @@ impl<'a> Named<'a> {
 }
 
 /// Whether the kernel's helper keeps whole the sums that a NIC has made of IPv6 packets (`BPF_F_IPV6`).
-fn translates_ipv6() -> bool {
+pub fn translates_ipv6() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 16, 0))
 }
 

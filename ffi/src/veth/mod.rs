@@ -13,7 +13,6 @@ use crate::interface::Probe;
 use crate::mbuf::Mbuf;
 use crate::shortcut::{Named, ShortcutError, Shortcuts, Way};
 use crate::tap::{Carries, HiddenTap, TapError, TapPools, TapQueue};
-use crate::tc;
 use millrace_fastpath::port::{PortCounters, PortQueue};
 use std::io;
 use std::sync::Arc;
@@ -41,11 +40,6 @@ pub enum VethError {
     /// The programs could not be attached.
     #[error("veth {0}")]
     Programs(#[from] ShortcutError),
-}
-
-/// Whether the kernel has what [`open`] needs: programs of traffic control that go with the process (Linux 6.6).
-pub fn is_possible() -> bool {
-    tc::has_links()
 }
 
 /// A pod's veth, by its end in the calling thread's network namespace.

@@ -33,6 +33,11 @@ pub trait Driver<F>: Send {
         Ok(())
     }
 
+    /// Whether the kernel can carry IPv6 connections whose addresses or ports change on the way.
+    fn shortens_translated_ipv6(&self) -> bool {
+        true
+    }
+
     /// Has workers see the next packet of every connection that the kernel carries.
     fn end_shortcuts(&mut self) -> Result<(), Refusal> {
         Ok(())

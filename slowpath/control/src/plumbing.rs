@@ -145,11 +145,6 @@ impl KernelPlumbing {
         netns: &Netns,
         interface: &InterfaceName,
     ) -> Result<InterfaceName, Refusal> {
-        let is_veth = matches!(site.config.attachment, Attachment::Veth { .. });
-        if is_veth && link::is_own_namespace(&netns.path()) {
-            // The kernel hands a pod its packets only into another.
-            return Err(format!("network namespace {netns} is the daemon's own").into());
-        }
         let namespace = Namespace::open(netns)?;
         let (host_end, owner) = (self.host_end(site)?, site.config.name.as_str());
         if site.is_adopted() {

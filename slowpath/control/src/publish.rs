@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use millrace_api::{ObjectError, ServerStatus};
 use millrace_config::PortRole as Role;
 use millrace_fastpath::port::{Frame, PortId};
-use millrace_fastpath::tables::{PortRole, TableSet};
+use millrace_fastpath::tables::{PortRole, Shortcuts, TableSet};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use millrace_model::{Model, ObjectName, PortSpec};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -76,7 +76,8 @@ impl<F: Frame> Control<F> {
             self.host_leg.hurry();
         }
         let incoming = self.model.take_incoming();
-        let shortcuts = self.shortcuts.ports();
+        let translated_v6 = self.driver.shortens_translated_ipv6();
+        let shortcuts = Shortcuts { ports: self.shortcuts.ports(), translated_v6 };
         self.current = TableSet { settled: self.settled, shortcuts, ..self.model.compile() };
         let epoch = self.tables.publish(Box::new(self.current.clone()));
         self.end_stale_shortcuts();

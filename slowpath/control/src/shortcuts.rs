@@ -5,9 +5,9 @@
 
 use crate::control::Control;
 use crate::port::{Port, limits};
-use millrace_fastpath::conntrack::FlowKey;
+use millrace_fastpath::conntrack::{EntryFlags, FlowKey};
 use millrace_fastpath::port::{Ends, Frame, PortId, Shortcut, TunnelEnds, Wrapping};
-use millrace_fastpath::tables::{AdjacencyId, PortSet, TableSet, Tunnel, TunnelId};
+use millrace_fastpath::tables::{AdjacencyId, PortInfo, PortRole, PortSet, TableSet, Tunnel, TunnelId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,6 +59,11 @@ impl Shortcuts {
         }
         let way = tables.routes.adjacency(told.adjacency)?;
         let port = tables.ports.get(told.arrival)?;
+        // The kernel does not forget that a frame was in a tunnel: no NIC is to see such.
+        let is_uplink = |port: &PortInfo| port.role == PortRole::Uplink;
+        if is_uplink(port) && tables.ports.get(way.port).is_none_or(is_uplink) {
+            return None;
+        }
         let from = match tunnel_toward(tables, told) {
             Some(id) => {
                 let vtep = tables.tunnels.vtep()?;
@@ -108,11 +113,24 @@ impl<F: Frame> Control<F> {
     /// Has the kernel carry connections that workers tell of.
     pub(crate) fn shorten(&mut self, told: &[Established]) {
         for told in told {
-            let Some(shortcut) = self.shortcuts.make(&self.current, told) else { continue };
+            let is_still = self.is_as_told(told);
+            let Some(shortcut) = self.shortcuts.make(&self.current, told).filter(|_| is_still) else {
+                continue;
+            };
             if let Err(error) = self.driver.shorten(&shortcut) {
                 tracing::debug!(error, ?shortcut, "not carried past the workers");
             }
         }
+    }
+
+    /// Whether the flow is that which was told of, and not a later one of the same addresses and ports.
+    fn is_as_told(&self, told: &Established) -> bool {
+        let words = told.key.words();
+        let found = self.flows.find(&words, words.hash(self.flows.secret()));
+        found.is_some_and(|number| {
+            let entry = self.flows.entry(number);
+            entry.rewritten() == told.rewritten && entry.flags().has(EntryFlags::SHORTENED)
+        })
     }
 
     /// Ends all shortcuts if tables have changed that they were made from.

@@ -13,7 +13,7 @@ use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
-use millrace_ffi::shortcut::Shortcuts;
+use millrace_ffi::shortcut::{self, Shortcuts};
 use millrace_ffi::tap::{self, LeadConfig, TapConfig};
 use millrace_ffi::veth::{self, VethConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
@@ -112,7 +112,20 @@ impl Driver<Mbuf> for Drivers {
     }
 
     fn container_kind(&self) -> ContainerPortKind {
-        if veth::is_possible() { ContainerPortKind::Veth } else { ContainerPortKind::Tap }
+        let checked = if self.has_shortcuts { self.shortcuts.check().map_err(Some) } else { Err(None) };
+        match checked {
+            Ok(()) => ContainerPortKind::Veth,
+            Err(reason) => {
+                if let Some(error) = reason {
+                    tracing::debug!(%error, "containers get TAPs");
+                }
+                ContainerPortKind::Tap
+            }
+        }
+    }
+
+    fn shortens_translated_ipv6(&self) -> bool {
+        shortcut::translates_ipv6()
     }
 
     fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {
@@ -145,7 +158,8 @@ fn lead(config: &Config) -> LeadConfig {
 /// How long nothing is seen at least of a flow before it is forgotten that the kernel may carry.
 fn forgotten_after(config: &Config) -> Duration {
     let timeouts = &config.flow_table.timeouts;
-    let shortest = [&timeouts.tcp_established, &timeouts.udp_unreplied, &timeouts.udp_stream];
+    let shortest =
+        [&timeouts.tcp_established, &timeouts.tcp_fin_wait, &timeouts.udp_unreplied, &timeouts.udp_stream];
     Duration::from_secs(shortest.map(|seconds| seconds.get()).into_iter().min().unwrap_or(0).into())
 }
 

@@ -13,7 +13,7 @@ use crate::pipeline::Report;
 use crate::pipeline::WorkerCounter::*;
 use crate::pipeline::encapsulate::source_port;
 use crate::port::{BufferFrame, Frame, PortId};
-use crate::tables::{AdjacencyId, Route};
+use crate::tables::{AdjacencyId, Route, Shortcuts};
 use crate::wire::sctp::chunk;
 use std::net::IpAddr;
 
@@ -33,7 +33,8 @@ fn to_service(net: &Net, protocol: u8) -> [FlowKey; 2] {
 
 impl Node {
     fn have_shortcuts(&mut self, ports: &[PortId]) {
-        self.tables.shortcuts = ports.iter().copied().collect();
+        let ports = ports.iter().copied().collect();
+        self.tables.shortcuts = Shortcuts { ports, translated_v6: true };
     }
 
     fn offers(&mut self) -> Vec<Report> {
@@ -411,6 +412,33 @@ fn after_an_offer_a_reset_gigabytes_ahead_closes() {
             }
             talk.expect("close");
         }
+    }
+}
+
+#[test]
+fn who_goes_on_after_a_reset_has_not_sent_it() {
+    for mut talk in talks(true) {
+        talk.is_offered();
+        talk.pass_unseen(3 << 30, 5 << 29);
+        let forged = talk.client_segment("R", talk.client.wrapping_add(7 << 20), 0);
+        talk.reaches_server(forged);
+        talk.expect("close");
+        talk.server_says("A", 100);
+        talk.expect("close");
+        talk.client_says("A", 100);
+        talk.expect("established");
+    }
+}
+
+#[test]
+fn translated_ipv6_is_offered_only_where_the_kernel_can_carry_it() {
+    for mut talk in talks(true) {
+        talk.node.have_shortcuts(&[A, B]);
+        talk.node.tables.shortcuts.translated_v6 = false;
+        talk.both_say(MANY);
+        let is_marked = talk.node.is_shortened(&talk.there()) || talk.node.is_shortened(&talk.back());
+        let is_v4 = talk.net.a.is_ipv4();
+        assert_eq!((talk.node.offers().is_empty(), is_marked), (!is_v4, is_v4));
     }
 }
 

@@ -265,6 +265,11 @@ impl<F: Frame> Egress<F> for Queues<F> {
     }
 
     fn report(&mut self, report: Report) {
+        // Nobody waits for this one: the others have room.
+        let is_offer = matches!(report, Report::Established { .. });
+        if is_offer && self.reports.slots() < self.reports.buffer().capacity() / 2 {
+            return;
+        }
         // Without room it is lost: what still matters is told again.
         let _ = self.reports.push(report);
     }

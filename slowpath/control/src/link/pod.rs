@@ -74,6 +74,16 @@ pub(super) fn silence(name: &str) {
     let _ = std::fs::write(option_path(6, name, "disable_ipv6"), "1");
 }
 
+/// Has the kernel take no part in what comes by an interface: no answers to ARP, nothing forwarded. Where that cannot be said,
+/// it is as before.
+pub(super) fn ignore(name: &str) {
+    for (option, value) in [("arp_ignore", "8"), ("forwarding", "0")] {
+        if let Err(error) = set_option(option_path(4, name, option), value) {
+            tracing::debug!(interface = name, option, %error, "left as it is");
+        }
+    }
+}
+
 /// Has the pod remember its gateway while a TAP is without a carrier: until the next daemon has opened it. The kernel would
 /// forget it then (`neigh_carrier_down`; the options are of Linux 5.16), and ask for it when the pod next sends. Where that
 /// cannot be said, a restart of the daemon costs the pod up to two seconds.

@@ -138,10 +138,11 @@ fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
     message
 }
 
-/// Up, without IPv6 of the kernel's own on it.
+/// Up, without IPv6 of the kernel's own on it. While no daemon takes what comes, the host neither answers nor forwards there.
 fn set_host_end_up(host_end: &InterfaceName) -> Result<(), LinkError> {
     let name = host_end.as_str();
     pod::silence(name);
+    pod::ignore(name);
     converse(None, async |handle| {
         let index = find(handle, name).await?.header.index;
         let up = handle.link().change(LinkUnspec::new_with_index(index).up().build()).execute().await;

@@ -192,6 +192,18 @@ fn there_is_none_by_a_tunnel_over_ipv6() {
 }
 
 #[test]
+fn there_is_none_between_uplinks() {
+    for (source, destination) in [
+        ("198.51.100.1:7", "10.9.0.1:80"),
+        ("10.9.0.1:80", "198.51.100.1:7"),
+        ("10.9.0.1:80", "10.9.0.2:80"),
+        ("198.51.100.1:7", "198.51.100.2:7"),
+    ] {
+        assert_eq!(make(UPLINK, source, destination), None, "{source} {destination}");
+    }
+}
+
+#[test]
 fn there_is_none_from_or_to_a_port_without_an_interface() {
     assert_eq!(make(ELSEWHERE, "10.0.0.4:4000", "10.0.0.1:80"), None);
     assert_eq!(make(POD, "10.0.0.1:4000", "10.0.0.4:80"), None);

@@ -16,7 +16,7 @@ fn have_ends(node: &Node, ports: impl IntoIterator<Item = u16>) {
 }
 
 fn has(node: &Node, id: PortId) -> bool {
-    node.control.current.shortcuts.contains(id)
+    node.control.current.shortcuts.ports.contains(id)
 }
 
 /// How often all shortcuts have ended since the last time.
