@@ -161,8 +161,11 @@ fn where_packets_are_taken_from_the_kernel_is_chosen_where_configured() {
         let shown = fabric.node(0).netns().must(&["ip", "-d", "link", "show", NIC]);
         let attached = ["xdpgeneric", "xdp "].into_iter().find(|program| shown.contains(program));
         assert_eq!(attached, shows, "{shown}");
-        let taps = fabric.node(0).netns().must(&["ip", "-br", "link", "show", "type", "tun"]);
-        assert_eq!(taps.contains("mr-in"), shows.is_none(), "{taps}");
+        let (taps, number) = (
+            fabric.node(0).netns().must(&["ip", "-br", "link", "show", "type", "tun"]),
+            fabric.node(0).netns().must(&["cat", &format!("/sys/class/net/{NIC}/ifindex")]),
+        );
+        assert_eq!(taps.contains(&format!("mr-in{} ", number.trim())), shows.is_none(), "{taps}");
         let (a, b) = (fabric.pod(0), fabric.pod(1));
         let _servers = [Echo::start(b, PORT), Echo::start(fabric.world(), PORT)];
         for family in Family::BOTH {
