@@ -5,8 +5,8 @@
 
 use crate::xdp::chain;
 use aya::Ebpf;
+use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 pub(crate) use aya::programs::tc::{SchedClassifierLink, TcAttachType};
-use aya::programs::tc::{TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier};
 use aya::util::KernelVersion;
 
@@ -36,17 +36,33 @@ pub(crate) fn attach(
     place: TcAttachType,
     turn: Turn,
 ) -> Result<SchedClassifierLink, String> {
+    if !has_links() {
+        return attach_to_qdisc(object, name, interface, place);
+    }
     let program = loaded(object, name)?;
-    // What the kernel has no links for is kept by a queueing discipline, and may be left by a process that was killed.
-    let id = if has_links() {
-        let order = if turn == Turn::First { LinkOrder::first() } else { LinkOrder::last() };
-        program.attach_with_options(interface, place, TcAttachOptions::TcxOrder(order))
-    } else {
-        let _ = qdisc_add_clsact(interface);
-        let _ = qdisc_detach_program(interface, place, name);
-        program.attach(interface, place)
-    };
+    let order = if turn == Turn::First { LinkOrder::first() } else { LinkOrder::last() };
+    let id = program.attach_with_options(interface, place, TcAttachOptions::TcxOrder(order));
     let id = id.map_err(|error| chain(&error))?;
+    program.take_link(id).map_err(|error| chain(&error))
+}
+
+/// The same by a queueing discipline of the interface. That takes none of the kernel's grace periods, of which a link takes one or two, ten
+/// milliseconds each; but a process that is killed leaves the program. What such a one has left is taken away first. The thread
+/// that drops the link has to be in the interface's network namespace.
+///
+/// # Errors
+/// As for [`attach`].
+pub(crate) fn attach_to_qdisc(
+    object: &mut Ebpf,
+    name: &str,
+    interface: &str,
+    place: TcAttachType,
+) -> Result<SchedClassifierLink, String> {
+    let program = loaded(object, name)?;
+    let _there_already = qdisc_add_clsact(interface);
+    let _none = qdisc_detach_program(interface, place, name);
+    let options = TcAttachOptions::Netlink(NlOptions::default());
+    let id = program.attach_with_options(interface, place, options).map_err(|error| chain(&error))?;
     program.take_link(id).map_err(|error| chain(&error))
 }
 

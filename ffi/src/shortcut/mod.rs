@@ -117,8 +117,8 @@ impl Shortcuts {
             loaded.ends.insert(one, other, 0).map_err(|error| changing(end.name, &error))?;
         }
         let links = loaded
-            .attach(ENTER, tap.name, Turn::Last)
-            .and_then(|enter| Ok(vec![loaded.attach(LEAVE, end.name, Turn::First)?, enter]))
+            .attach_fast(ENTER, tap.name)
+            .and_then(|enter| Ok(vec![loaded.attach_fast(LEAVE, end.name)?, enter]))
             .and_then(|links| loaded.start_counting(end).map(|()| links));
         match links {
             Ok(links) => Ok(self.way(end.ifindex, Some(tap.ifindex), links)),
@@ -138,7 +138,7 @@ impl Shortcuts {
     pub(crate) fn pass(self: &Arc<Self>, uplink: Named<'_>) -> Result<Way, ShortcutError> {
         let mut guard = self.load(uplink.name)?;
         let Some(loaded) = &mut *guard else { return Err(missing(uplink.name, "programs")) };
-        let link = loaded.attach(PASS, uplink.name, Turn::First)?;
+        let link = loaded.attach_first(PASS, uplink.name)?;
         loaded.start_counting(uplink)?;
         Ok(self.way(uplink.ifindex, None, vec![link]))
     }
@@ -202,15 +202,15 @@ impl Loaded {
         })
     }
 
-    fn attach(
-        &mut self,
-        name: &str,
-        interface: &str,
-        turn: Turn,
-    ) -> Result<SchedClassifierLink, ShortcutError> {
-        let attached = tc::attach(&mut self.object, name, interface, TcAttachType::Ingress, turn);
-        let doing = "attaching the programs";
-        attached.map_err(|reason| ShortcutError::Program { interface: interface.to_owned(), doing, reason })
+    /// On what is there with the host: it goes with the process.
+    fn attach_first(&mut self, name: &str, interface: &str) -> Result<SchedClassifierLink, ShortcutError> {
+        attached(interface, tc::attach(&mut self.object, name, interface, TcAttachType::Ingress, Turn::First))
+    }
+
+    /// On what only a pod has, which waits for it. If it stays after a process that was killed, it leads to a TAP that is gone, so
+    /// nowhere, until the next process takes its place.
+    fn attach_fast(&mut self, name: &str, interface: &str) -> Result<SchedClassifierLink, ShortcutError> {
+        attached(interface, tc::attach_to_qdisc(&mut self.object, name, interface, TcAttachType::Ingress))
     }
 
     fn start_counting(&mut self, at: Named<'_>) -> Result<(), ShortcutError> {
@@ -289,6 +289,14 @@ fn now() -> u64 {
     // SAFETY: the structure is written, and nothing else.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn attached(
+    interface: &str,
+    outcome: Result<SchedClassifierLink, String>,
+) -> Result<SchedClassifierLink, ShortcutError> {
+    let doing = "attaching the programs";
+    outcome.map_err(|reason| ShortcutError::Program { interface: interface.to_owned(), doing, reason })
 }
 
 fn take<M>(object: &mut Ebpf, interface: &str, name: &str) -> Result<M, ShortcutError>

@@ -155,7 +155,7 @@ impl Site {
         for Port { opened: Opened { device, queues }, counters, far } in self.ports.drain(..) {
             drop((queues, far));
             device.link();
-            drop(device);
+            self.node.within(|| drop(device));
             assert_eq!(DropReason::ALL.iter().find(|reason| counters.drops(**reason) > 0), None);
         }
         for pool in [&self.small, self.pools.large(), self.arena.pool()] {
