@@ -409,25 +409,30 @@ SEC("classifier")
 int millrace_leave(struct __sk_buff *skb)
 {
 	struct packet packet = { .at = PLAIN };
-	__u32 here = skb->ifindex, *tap;
+	struct bpf_devmap_val *tap;
 	struct shortcut *shortcut;
+	__u32 here = skb->ifindex;
 
+	tap = bpf_map_lookup_elem(&ends, &here);
+	// With the data path its TAP is gone: nothing of what it knew is to be done any more.
+	if (!tap)
+		return DROP;
 	// With a tag, the frame is not for the router.
 	if (!skb->vlan_present && read(skb, &packet)) {
 		shortcut = find(skb, &packet);
 		if (shortcut)
 			return carry(skb, &packet, shortcut);
 	}
-	tap = bpf_map_lookup_elem(&ends, &here);
-	return tap ? bpf_redirect(*tap, 0) : DROP;
+	return bpf_redirect(tap->ifindex, 0);
 }
 
 SEC("classifier")
 int millrace_enter(struct __sk_buff *skb)
 {
-	__u32 here = skb->ifindex, *end = bpf_map_lookup_elem(&ends, &here);
+	__u32 here = skb->ifindex;
+	struct bpf_devmap_val *end = bpf_map_lookup_elem(&ends, &here);
 
-	return end ? bpf_redirect(*end, 0) : DROP;
+	return end ? bpf_redirect(end->ifindex, 0) : DROP;
 }
 
 SEC("classifier")

@@ -80,13 +80,13 @@ struct {
 	__type(value, __u32);
 } current SEC(".maps");
 
-// The other end of an interface, both by number: of a veth's end the TAP, and of the TAP that end.
+// The other end of an interface by that one's number: of a veth's end the TAP, and of the TAP that end. The kernel takes out what leads
+// to an interface that goes.
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, MAX_INTERFACES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct bpf_devmap_val);
 } ends SEC(".maps");
 
 // What an interface has carried past the data path.

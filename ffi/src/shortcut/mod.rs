@@ -8,7 +8,7 @@ mod layout;
 use crate::interface;
 use crate::tc::{self, SchedClassifierLink, TcAttachType, Turn};
 use crate::xdp::chain;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, PerCpuHashMap};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use layout::{Carried, Key, Value, is_translated};
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Shortcuts {
 struct Loaded {
     shortcuts: HashMap<MapData, Key, Value>,
     current: Array<MapData, u32>,
-    ends: HashMap<MapData, u32, u32>,
+    ends: DevMapHash<MapData>,
     counts: PerCpuHashMap<MapData, u32, Carried>,
     generation: u32,
     object: Ebpf,
@@ -114,7 +114,10 @@ impl Shortcuts {
         let Some(loaded) = &mut *guard else { return Err(missing(end.name, "programs")) };
         let pairs = [(end.ifindex, tap.ifindex), (tap.ifindex, end.ifindex)];
         for (one, other) in pairs {
-            loaded.ends.insert(one, other, 0).map_err(|error| changing(end.name, &error))?;
+            loaded
+                .ends
+                .insert(one, other, None, 0)
+                .map_err(|error| failed(end.name, "changing a map", &error))?;
         }
         let links = loaded
             .attach_fast(ENTER, tap.name)
@@ -124,7 +127,7 @@ impl Shortcuts {
             Ok(links) => Ok(self.way(end.ifindex, Some(tap.ifindex), links)),
             Err(error) => {
                 for (one, _) in pairs {
-                    let _gone_with_it = loaded.ends.remove(&one);
+                    let _gone_with_it = loaded.ends.remove(one);
                 }
                 Err(error)
             }
@@ -207,8 +210,8 @@ impl Loaded {
         attached(interface, tc::attach(&mut self.object, name, interface, TcAttachType::Ingress, Turn::First))
     }
 
-    /// On what only a pod has, which waits for it. If it stays after a process that was killed, it leads to a TAP that is gone, so
-    /// nowhere, until the next process takes its place.
+    /// On what only a pod has, which waits for it. If it stays after a process that was killed, the TAP is gone that it leads to, and it
+    /// takes nothing anywhere until the next process takes its place.
     fn attach_fast(&mut self, name: &str, interface: &str) -> Result<SchedClassifierLink, ShortcutError> {
         attached(interface, tc::attach_to_qdisc(&mut self.object, name, interface, TcAttachType::Ingress))
     }
@@ -265,7 +268,7 @@ impl Drop for Way {
         if let Some(loaded) = &mut *lock(&self.shortcuts.loaded) {
             let _never_counted = loaded.counts.remove(&self.ifindex);
             for end in self.tap.into_iter().flat_map(|tap| [tap, self.ifindex]) {
-                let _gone_already = loaded.ends.remove(&end);
+                let _gone_already = loaded.ends.remove(end);
             }
         }
     }
