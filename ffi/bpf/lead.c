@@ -7,6 +7,7 @@
 // Whatever cannot be read stays where it is.
 
 #include "fragments.h"
+#include "verdict.h"
 
 #include <linux/if_ether.h>
 #include <linux/ip.h>
@@ -19,9 +20,6 @@
 
 // The loopback interface of every network namespace has this number (LOOPBACK_IFINDEX, include/net/net_namespace.h).
 #define LOOPBACK 1
-
-// "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC).
-#define NEXT (-1)
 
 struct fragment_header {
 	__u8 next;

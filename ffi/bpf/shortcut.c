@@ -12,14 +12,11 @@
 // connection, and ends its shortcuts; and whatever the data path would answer, cut or look at.
 
 #include "shortcut.h"
+#include "verdict.h"
 
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/udp.h>
-
-// "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC); and the end (TCX_DROP, which is TC_ACT_SHOT).
-#define NEXT (-1)
-#define DROP 2
 
 // Of linux/if_packet.h: to this interface's MAC address.
 #define PACKET_HOST 0

@@ -14,10 +14,7 @@
 #define OF_SKB
 
 #include "claims.h"
-
-// "Go on": the next program, or none (TCX_NEXT, which is TC_ACT_UNSPEC); and the end (TCX_DROP, which is TC_ACT_SHOT).
-#define NEXT (-1)
-#define DROP 2
+#include "verdict.h"
 
 // What a socket's filter answers: nothing of a packet, or all.
 #define NOTHING 0

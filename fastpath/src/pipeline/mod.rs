@@ -52,7 +52,7 @@ mod worker;
 pub use counters::{WorkerCounter, WorkerCounters};
 pub use egress::Egress;
 pub use handover::{Handover, Waker, handover_mesh};
-pub use report::{Report, Wait};
+pub use report::{Established, Report, Wait};
 pub use run::Pipeline;
 pub use time::Nanos;
 pub use trace::{Probe, Trace, TraceEnd, TraceStep, trace};

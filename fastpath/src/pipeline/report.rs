@@ -22,22 +22,25 @@ pub enum Report {
         /// Bytes of an outer IP packet, at most.
         mtu: u16,
     },
-    /// A TCP connection is established, or a UDP flow goes, between ports between which the kernel can carry it. Told of each direction by itself, and
-    /// again as long as its packets come.
-    Established {
-        /// The port that this direction's packets arrive by.
-        arrival: PortId,
-        /// Whose packets.
-        key: FlowKey,
-        /// What their addresses and ports become.
-        rewritten: FlowKey,
-        /// The neighbour that they are sent to.
-        adjacency: AdjacencyId,
-        /// Source UDP port of the outer packet, where they are put into a tunnel.
-        mark: u16,
-        /// Epoch of the tables that this was made from.
-        epoch: u32,
-    },
+    /// A TCP connection is established, or a UDP flow goes, between ports between which the kernel can carry it.
+    Established(Established),
+}
+
+/// One direction of a flow that the kernel can carry. Told of each by itself, and again as long as its packets come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Established {
+    /// The port that its packets arrive by.
+    pub arrival: PortId,
+    /// Whose packets.
+    pub key: FlowKey,
+    /// What their addresses and ports become.
+    pub rewritten: FlowKey,
+    /// The neighbour that they are sent to.
+    pub adjacency: AdjacencyId,
+    /// Source UDP port of the outer packet, where they are put into a tunnel.
+    pub mark: u16,
+    /// Epoch of the tables that this was made from.
+    pub epoch: u32,
 }
 
 /// What a packet waits for whose neighbour is not known yet.

@@ -6,7 +6,7 @@
 
 use super::encapsulate::source_port;
 use super::run::{Context, Pipeline, Slot};
-use super::{Egress, Report};
+use super::{Egress, Established, Report};
 use crate::conntrack::{Entry, EntryFlags, FlowView};
 use crate::tables::{Adjacency, PortRole};
 use crate::wire::parse::L4Kind;
@@ -39,14 +39,14 @@ impl Pipeline {
             return;
         }
         entry.shorten();
-        egress.report(Report::Established {
+        egress.report(Report::Established(Established {
             arrival: context.arrival,
             key: entry.key(),
             rewritten: entry.rewritten(),
             adjacency: entry.adjacency(),
             mark: source_port(slot.hash),
             epoch: tables.epoch,
-        });
+        }));
     }
 }
 
@@ -64,8 +64,7 @@ fn can_be_carried(context: &Context<'_>, entry: &Entry<'_>, way: &Adjacency) -> 
     if !source.is_v4() && entry.flags().has(EntryFlags::NAT) && !tables.shortcuts.translated_v6 {
         return false;
     }
-    let from =
-        tables.routes.way(source).filter(|back| back.port == context.arrival).and_then(|back| back.tunnel);
+    let from = tables.tunnel_from(context.arrival, source);
     let is_known = |id| tables.tunnels.get(id).is_some_and(|tunnel| tunnel.remote.is_v4());
     let has_words =
         |id| tables.tunnels.get(id).is_some_and(|tunnel| tunnel.remote.is_v4() && !tunnel.checksum);

@@ -31,6 +31,7 @@ pub use services::{Frontend, FrontendKey, FrontendKind, Pool, ServiceId, Service
 pub use shared_map::{Change, SharedMap};
 pub use tunnels::{Tunnel, TunnelId, TunnelTable, VXLAN_PORT, Vni, Vtep};
 
+use crate::port::PortId;
 use std::sync::Arc;
 
 /// One version of everything that workers need to know.
@@ -88,5 +89,10 @@ impl TableSet {
             shortcuts: Shortcuts::default(),
             settled: true,
         }
+    }
+
+    /// The tunnel that packets of `sender` come out of which arrive by this port: the one to the node that has it.
+    pub fn tunnel_from(&self, arrival: PortId, sender: Address) -> Option<TunnelId> {
+        self.routes.way(sender).filter(|back| back.port == arrival)?.tunnel
     }
 }

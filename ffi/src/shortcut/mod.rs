@@ -7,7 +7,7 @@ mod layout;
 
 use crate::interface;
 use crate::tc::{self, SchedClassifierLink, TcAttachType, Turn};
-use crate::xdp::chain;
+use crate::xdp::{chain, lock};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, PerCpuHashMap};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -15,7 +15,7 @@ use layout::{Carried, Key, Value, is_translated};
 use millrace_fastpath::conntrack::LONGEST_UNSEEN;
 use millrace_fastpath::port::{DropReason, PortCounters, Shortcut};
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
@@ -54,6 +54,7 @@ pub enum ShortcutError {
 /// The shortcuts of a node. Nothing is loaded before the first interface has need of it.
 pub struct Shortcuts {
     lease: Duration,
+    translates_v6: bool,
     loaded: Mutex<Option<Loaded>>,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Way {
     tap: Option<u32>,
     /// What the port's counters know already.
     known: Mutex<Carried>,
-    _links: Vec<SchedClassifierLink>,
+    links: Vec<SchedClassifierLink>,
 }
 
 /// An interface by name and number.
@@ -94,7 +95,16 @@ pub(crate) struct Named<'a> {
 impl Shortcuts {
     /// Shortcuts where connections are forgotten of which for so long nothing was seen.
     pub fn new(forgotten_after: Duration) -> Shortcuts {
-        Shortcuts { lease: LONGEST_LEASE.min(forgotten_after / 2), loaded: Mutex::new(None) }
+        // The helper of kernels before does not keep whole the sums that a NIC has made of IPv6 packets (`BPF_F_IPV6`).
+        let running = KernelVersion::current();
+        let translates_v6 = running.is_ok_and(|version| version >= KernelVersion::new(6, 16, 0));
+        let lease = LONGEST_LEASE.min(forgotten_after / 2);
+        Shortcuts { lease, translates_v6, loaded: Mutex::new(None) }
+    }
+
+    /// Whether the kernel can carry IPv6 connections whose addresses or ports change on the way.
+    pub fn translates_v6(&self) -> bool {
+        self.translates_v6
     }
 
     /// Whether this kernel, and what the process may do, allow shortcuts and veths that are read by traffic control.
@@ -153,7 +163,7 @@ impl Shortcuts {
     pub fn add(&self, shortcut: &Shortcut) -> Result<bool, ShortcutError> {
         let mut guard = lock(&self.loaded);
         let Some(loaded) = &mut *guard else { return Ok(false) };
-        if shortcut.arriving.source.is_ipv6() && is_translated(shortcut) && !translates_ipv6() {
+        if shortcut.arriving.source.is_ipv6() && is_translated(shortcut) && !self.translates_v6 {
             return Ok(false);
         }
         let until = now().saturating_add(self.lease.as_nanos() as u64);
@@ -174,15 +184,15 @@ impl Shortcuts {
     }
 
     fn way(self: &Arc<Self>, ifindex: u32, tap: Option<u32>, links: Vec<SchedClassifierLink>) -> Way {
-        Way { shortcuts: Arc::clone(self), ifindex, tap, known: Mutex::default(), _links: links }
+        Way { shortcuts: Arc::clone(self), ifindex, tap, known: Mutex::default(), links }
     }
 
     fn load(&self, interface: &str) -> Result<MutexGuard<'_, Option<Loaded>>, ShortcutError> {
-        if !tc::has_links() {
-            return Err(ShortcutError::Kernel { interface: interface.to_owned() });
-        }
         let mut loaded = lock(&self.loaded);
         if loaded.is_none() {
+            if !tc::has_links() {
+                return Err(ShortcutError::Kernel { interface: interface.to_owned() });
+            }
             *loaded = Some(Loaded::load(interface)?);
         }
         Ok(loaded)
@@ -264,7 +274,7 @@ impl Way {
 impl Drop for Way {
     fn drop(&mut self) {
         // The programs first: what comes meanwhile is the kernel's.
-        self._links.clear();
+        self.links.clear();
         if let Some(loaded) = &mut *lock(&self.shortcuts.loaded) {
             let _never_counted = loaded.counts.remove(&self.ifindex);
             for end in self.tap.into_iter().flat_map(|tap| [tap, self.ifindex]) {
@@ -279,11 +289,6 @@ impl<'a> Named<'a> {
     pub(crate) fn find(name: &'a str) -> std::io::Result<Named<'a>> {
         Ok(Named { name, ifindex: interface::index(name)? })
     }
-}
-
-/// Whether the kernel's helper keeps whole the sums that a NIC has made of IPv6 packets (`BPF_F_IPV6`).
-pub fn translates_ipv6() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 16, 0))
 }
 
 /// The monotonic clock, in nanoseconds.
@@ -321,9 +326,4 @@ fn changing(interface: &str, error: &MapError) -> ShortcutError {
 
 fn failed(interface: &str, doing: &'static str, error: &dyn Error) -> ShortcutError {
     ShortcutError::Program { interface: interface.to_owned(), doing, reason: chain(error) }
-}
-
-/// A panic while the lock was held leaves nothing half done here: each change is one system call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,14 +8,14 @@ use super::file::TapFile;
 use crate::bpf_key::EndpointKey;
 use crate::interface;
 use crate::tc::{self, SchedClassifierLink, TcAttachType, Turn};
-use crate::xdp::{XdpError, chain};
+use crate::xdp::{XdpError, chain, lock};
 use aya::maps::{HashMap, MapData};
 use aya::{Ebpf, EbpfLoader};
 use millrace_fastpath::port::{Claim, ClaimChanges};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lead.o"));
@@ -152,9 +152,4 @@ impl Lead {
 fn key(claim: &Claim) -> Option<EndpointKey> {
     let Claim::Frontend { address, protocol, port } = claim else { return None };
     Some(EndpointKey::new(*address, *protocol, *port))
-}
-
-/// A panic while the lock was held leaves nothing half done here: each change is one system call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

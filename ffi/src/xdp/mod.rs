@@ -46,4 +46,5 @@ pub use error::{ClaimError, Step, XdpError};
 pub use memory::Pages;
 pub use open::{open, open_steered, receive_queues};
 pub use program::Steering;
+pub(crate) use program::lock;
 pub(crate) use single::Single;

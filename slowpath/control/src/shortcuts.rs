@@ -5,9 +5,11 @@
 
 use crate::control::Control;
 use crate::port::{Port, limits};
+use millrace_config::{Config, PortName};
 use millrace_fastpath::conntrack::{EntryFlags, FlowKey};
+use millrace_fastpath::pipeline::Established;
 use millrace_fastpath::port::{Ends, Frame, PortId, Shortcut, TunnelEnds, Wrapping};
-use millrace_fastpath::tables::{AdjacencyId, PortInfo, PortRole, PortSet, TableSet, Tunnel, TunnelId};
+use millrace_fastpath::tables::{PortInfo, PortRole, PortSet, TableSet, Tunnel};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,17 +22,6 @@ pub(crate) struct Shortcuts {
     ports: PortSet,
     /// Epoch of the tables that all shortcuts were made from; none while there are some that should have ended.
     epoch: Option<u32>,
-}
-
-/// One direction of a connection, as a worker tells of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Established {
-    pub(crate) arrival: PortId,
-    pub(crate) key: FlowKey,
-    pub(crate) rewritten: FlowKey,
-    pub(crate) adjacency: AdjacencyId,
-    pub(crate) mark: u16,
-    pub(crate) epoch: u32,
 }
 
 impl Shortcuts {
@@ -64,7 +55,7 @@ impl Shortcuts {
         if is_uplink(port) && tables.ports.get(way.port).is_none_or(is_uplink) {
             return None;
         }
-        let from = match tunnel_toward(tables, told) {
+        let from = match tables.tunnel_from(told.arrival, told.key.source) {
             Some(id) => {
                 let vtep = tables.tunnels.vtep()?;
                 Some(tunnel_ends(tables.tunnels.get(id)?, vtep.vni.get(), vtep.udp_port)?)
@@ -97,12 +88,17 @@ impl Shortcuts {
 }
 
 impl<F: Frame> Control<F> {
-    /// Takes note of whether the kernel can carry connections from and to a port. One whose rate is limited has all packets counted
-    /// by workers.
+    /// Takes note of whether the kernel can carry connections from and to a port.
     pub(crate) fn note_shortcuts_of(&mut self, port: &Port) {
-        let may = self.config.shortcuts && limits(port.bandwidth).is_none();
-        let free = port.device.as_ref().filter(|_| may);
-        self.shortcuts.set(port.id, free.and_then(|device| device.shortcut_end()));
+        self.shortcuts.set(port.id, end_of(&self.config, port));
+    }
+
+    /// The same after a port's limits have changed: connections that workers have wait for their turn go past them no more.
+    pub(crate) fn follow_limits_of(&mut self, name: &PortName) {
+        let Some(port) = self.ports.get(name) else { return };
+        self.shortcuts.set(port.id, end_of(&self.config, port));
+        self.compile();
+        self.end_shortcuts();
     }
 
     /// Of a port that goes.
@@ -153,9 +149,11 @@ impl<F: Frame> Control<F> {
     }
 }
 
-/// The tunnel to the node that has this connection's sender, by which that sends, too.
-fn tunnel_toward(tables: &TableSet, told: &Established) -> Option<TunnelId> {
-    tables.routes.way(told.key.source).filter(|back| back.port == told.arrival)?.tunnel
+/// The number of a port's interface, if the kernel may carry connections from and to it. One whose rate is limited has all packets
+/// counted by workers.
+fn end_of(config: &Config, port: &Port) -> Option<u32> {
+    let may = config.shortcuts && limits(port.bandwidth).is_none();
+    port.device.as_ref().filter(|_| may)?.shortcut_end()
 }
 
 fn tunnel_ends(tunnel: &Tunnel, vni: u32, port: u16) -> Option<TunnelEnds> {

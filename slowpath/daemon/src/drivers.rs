@@ -13,7 +13,7 @@ use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::Mempool;
-use millrace_ffi::shortcut::{self, Shortcuts};
+use millrace_ffi::shortcut::Shortcuts;
 use millrace_ffi::tap::{self, LeadConfig, TapConfig};
 use millrace_ffi::veth::{self, VethConfig};
 use millrace_ffi::vhost::{self, Role, VhostConfig};
@@ -112,20 +112,20 @@ impl Driver<Mbuf> for Drivers {
     }
 
     fn container_kind(&self) -> ContainerPortKind {
-        let checked = if self.has_shortcuts { self.shortcuts.check().map_err(Some) } else { Err(None) };
-        match checked {
+        if !self.has_shortcuts {
+            return ContainerPortKind::Tap;
+        }
+        match self.shortcuts.check() {
             Ok(()) => ContainerPortKind::Veth,
-            Err(reason) => {
-                if let Some(error) = reason {
-                    tracing::debug!(%error, "containers get TAPs");
-                }
+            Err(error) => {
+                tracing::debug!(%error, "containers get TAPs");
                 ContainerPortKind::Tap
             }
         }
     }
 
     fn shortens_translated_ipv6(&self) -> bool {
-        shortcut::translates_ipv6()
+        self.shortcuts.translates_v6()
     }
 
     fn shorten(&mut self, shortcut: &Shortcut) -> Result<(), Refusal> {

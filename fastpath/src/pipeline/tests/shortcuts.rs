@@ -9,9 +9,9 @@ use super::fixture::*;
 use super::tcp_tracking::{Talk, sctp, talks};
 use super::tunnels;
 use crate::conntrack::{EntryFlags, FlowKey, Ticks};
-use crate::pipeline::Report;
 use crate::pipeline::WorkerCounter::*;
 use crate::pipeline::encapsulate::source_port;
+use crate::pipeline::{Established, Report};
 use crate::port::{BufferFrame, Frame, PortId};
 use crate::tables::{AdjacencyId, Route, Shortcuts};
 use crate::wire::sctp::chunk;
@@ -51,14 +51,14 @@ impl Node {
     /// The offer of what arrives by a port.
     fn offer(&self, arrival: PortId, [key, rewritten]: [FlowKey; 2]) -> Report {
         let hash = key.words().hash(self.pipeline.tracker().table().secret());
-        Report::Established {
+        Report::Established(Established {
             arrival,
             key,
             rewritten,
             adjacency: self.way_to(rewritten.destination.to_ip()),
             mark: source_port(hash),
             epoch: self.tables.epoch,
-        }
+        })
     }
 
     /// Whether packets of this direction may pass unseen, and when the last was seen.
@@ -336,7 +336,7 @@ fn a_way_through_a_tunnel_is_offered_over_ipv4_without_a_checksum() {
             continue;
         }
         assert_eq!(offers, vec![node.offer(A, [leaving; 2]); MANY / 8]);
-        assert!(matches!(offers[0], Report::Established { mark, .. } if mark == outer_port));
+        assert!(matches!(offers[0], Report::Established(Established { mark, .. }) if mark == outer_port));
     }
 }
 

@@ -266,7 +266,7 @@ impl<F: Frame> Egress<F> for Queues<F> {
 
     fn report(&mut self, report: Report) {
         // Nobody waits for this one: the others have room.
-        let is_offer = matches!(report, Report::Established { .. });
+        let is_offer = matches!(report, Report::Established(_));
         if is_offer && self.reports.slots() < self.reports.buffer().capacity() / 2 {
             return;
         }

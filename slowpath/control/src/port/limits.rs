@@ -32,22 +32,13 @@ impl<F: Frame> Control<F> {
         };
         let (id, limits) = (port.id, limits(asked));
         port.bandwidth = asked;
-        self.follow_limits(name);
+        self.follow_limits_of(name);
         for worker in self.workers.iter_mut().filter(|worker| worker.queues_of(id) > 0) {
             let command = Command::Limit { port: id, limits: limits.clone() };
             worker.send(command).map_err(|error| error.at(name, Step::Attach))?;
         }
         tracing::info!(port = %name, ?asked, "limits changed");
         Ok(())
-    }
-
-    /// Has the kernel carry no more connections past the workers that have them wait for their turn, or carry them again.
-    fn follow_limits(&mut self, name: &PortName) {
-        let Some(port) = self.ports.remove(name) else { return };
-        self.note_shortcuts_of(&port);
-        self.ports.insert(name.clone(), port);
-        self.compile();
-        self.end_shortcuts();
     }
 }
 

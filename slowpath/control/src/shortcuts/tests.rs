@@ -1,5 +1,5 @@
 use super::*;
-use millrace_fastpath::tables::{Adjacency, Gateway, PortInfo, PortRole, Route, Vni, Vtep};
+use millrace_fastpath::tables::{Adjacency, AdjacencyId, Gateway, PortInfo, PortRole, Route, Vni, Vtep};
 use millrace_fastpath::wire::ethernet::MacAddr;
 use std::net::Ipv4Addr;
 

@@ -3,7 +3,6 @@
 use super::asked::Place;
 use super::configured::Configured;
 use crate::control::Control;
-use crate::shortcuts::Established;
 use crate::worker::WorkerHandle;
 use millrace_fastpath::pipeline::Report;
 use millrace_fastpath::port::{Frame, PortId};
@@ -29,9 +28,7 @@ impl<F: Frame> Control<F> {
                     let path_mtus = &mut self.uplinks.path_mtus;
                     path_mtus.learn(&mut self.model, remote.to_ip(), mtu, Instant::now());
                 }
-                Report::Established { arrival, key, rewritten, adjacency, mark, epoch } => {
-                    established.push(Established { arrival, key, rewritten, adjacency, mark, epoch });
-                }
+                Report::Established(told) => established.push(told),
             }
         }
         self.shorten(&established);
