@@ -32,25 +32,22 @@ impl Followed {
 
     /// Waits for this time until everything is known.
     fn is_synced_within(&self, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        while let Ok(News { change, .. }) =
-            self.changes.recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            if change == Change::Synced {
-                return true;
-            }
-        }
-        false
+        self.is_told(limit, |change| *change == Change::Synced)
     }
 
     /// Waits until another namespace comes.
     fn hears(&self, store: &Store, name: &str, limit: Duration) -> bool {
         store.apply(namespace(name));
+        self.is_told(limit, |change| matches!(change, Change::Apply(object) if object.name().name == name))
+    }
+
+    /// Waits for this time until such a change is told.
+    fn is_told(&self, limit: Duration, is_wanted: impl Fn(&Change) -> bool) -> bool {
         let end = Instant::now() + limit;
         while let Ok(News { change, .. }) =
             self.changes.recv_timeout(end.saturating_duration_since(Instant::now()))
         {
-            if matches!(change, Change::Apply(object) if object.name().name == name) {
+            if is_wanted(&change) {
                 return true;
             }
         }
@@ -279,8 +276,13 @@ fn policies_are_followed_like_everything_else() {
     store.apply(policy("closed", json!({"podSelector": {}})));
     let followed = Followed::start(&service_account(room.path(), &authority, "token", &server));
     assert!(followed.is_synced_within(PATIENCE));
-    assert_eq!(followed.liveness.heard().unwrap().kinds[&Kind::NetworkPolicy].objects, 1);
+    // Nothing waits for policies: they may come after all else is synced.
+    eventually("the policy is there", || {
+        followed.liveness.heard().unwrap().kinds[&Kind::NetworkPolicy].objects == 1
+    });
     store.apply(policy("wrong", json!({"podSelector": {}, "policyTypes": ["Sideways"]})));
-    let problems = followed.changes.recv_timeout(PATIENCE).unwrap();
-    assert!(format!("{problems:?}").contains("Sideways"), "{problems:?}");
+    assert!(followed.is_told(PATIENCE, |change| match change {
+        Change::Problems(problems) => format!("{problems:?}").contains("Sideways"),
+        _ => false,
+    }));
 }
