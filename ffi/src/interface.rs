@@ -1,6 +1,8 @@
 //! What the kernel knows of a network interface.
 
+use crate::netlink::Netlink;
 use millrace_fastpath::wire::ethernet::MacAddr;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -66,15 +68,18 @@ pub(crate) fn index(name: &str) -> io::Result<u32> {
     if index == 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
 }
 
-/// A socket to ask for interfaces of one network namespace by name: the one that the thread which made it was in.
+/// Sockets to ask for interfaces of one network namespace by name: the one that the thread which made it was in.
 #[derive(Debug)]
-pub(crate) struct Probe(OwnedFd);
+pub(crate) struct Probe {
+    socket: OwnedFd,
+    netlink: Netlink,
+}
 
 impl Probe {
     /// Asks in the calling thread's network namespace from now on.
     ///
     /// # Errors
-    /// That of `socket(2)`.
+    /// Those of `socket(2)` and [`Netlink::here`].
     pub(crate) fn here() -> io::Result<Probe> {
         // SAFETY: takes numbers only.
         let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -82,7 +87,8 @@ impl Probe {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-        Ok(Probe(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Probe { socket, netlink: Netlink::here()? })
     }
 
     /// The flags (`IFF_…`) of the interface `name`.
@@ -115,6 +121,36 @@ impl Probe {
         let address = unsafe { request.ifr_ifru.ifru_hwaddr };
         let bytes: [u8; 6] = std::array::from_fn(|index| address.sa_data[index].cast_unsigned());
         Ok((address.sa_family == libc::ARPHRD_ETHER).then_some(MacAddr(bytes)))
+    }
+
+    /// The kind of the queueing discipline by which the interface `name` sends: `noqueue` if it has none.
+    ///
+    /// # Errors
+    /// That of [`Netlink::link`]: `ENODEV` when there is none.
+    pub(crate) fn discipline(&self, name: &str) -> io::Result<String> {
+        let told = self.told(name, |attribute| match attribute {
+            LinkAttribute::Qdisc(kind) => Some(kind),
+            _ => None,
+        });
+        Ok(told?.unwrap_or_default())
+    }
+
+    /// Packets that were to leave by the interface `name` and that it has dropped.
+    ///
+    /// # Errors
+    /// That of [`Netlink::link`]: `ENODEV` when there is none.
+    pub(crate) fn transmit_drops(&self, name: &str) -> io::Result<u64> {
+        let told = self.told(name, |attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
+            _ => None,
+        });
+        Ok(told?.unwrap_or_default())
+    }
+
+    /// What one attribute of the interface says; none when it has no such one.
+    fn told<T>(&self, name: &str, of: impl FnMut(LinkAttribute) -> Option<T>) -> io::Result<Option<T>> {
+        let LinkMessage { attributes, .. } = self.netlink.link(name)?;
+        Ok(attributes.into_iter().find_map(of))
     }
 
     /// On how many queues the interface `name` receives; none when its driver does not say.
@@ -200,7 +236,7 @@ impl Probe {
         request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
         // SAFETY: the kernel reads and writes one structure of the command's kind, which `value` is, and only during the
         // call.
-        let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+        let failed = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -210,7 +246,7 @@ impl Probe {
 
     fn exchange(&self, what: libc::Ioctl, mut request: libc::ifreq) -> io::Result<libc::ifreq> {
         // SAFETY: the requests that are made by this function read and write one ifreq, which `request` is.
-        let failed = unsafe { libc::ioctl(self.0.as_raw_fd(), what, &raw mut request) };
+        let failed = unsafe { libc::ioctl(self.socket.as_raw_fd(), what, &raw mut request) };
         if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
     }
 }

@@ -11,6 +11,7 @@ pub mod gso;
 mod interface;
 pub mod mbuf;
 pub mod mempool;
+mod netlink;
 pub mod netns;
 pub mod open_checksum;
 mod plain_ip;

@@ -5,15 +5,13 @@
 //! that nobody else has, with the sockets in the NIC's. They have a network identifier that nothing is sent to, and what is ours
 //! never gets to them. They go with the namespace, and that goes with this process.
 
+use crate::netlink::Netlink;
 use crate::netns;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use std::fs::File;
 use std::io;
 use std::net::Ipv6Addr;
@@ -26,9 +24,6 @@ const IDENTIFIERS: u32 = 1 << 24;
 
 /// Devices that this process has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
-
-/// Bytes of the longest answer: an acknowledgement with the kernel's words for what was wrong.
-const ANSWER: usize = 4_096;
 
 /// The devices.
 #[derive(Debug)]
@@ -44,12 +39,11 @@ impl Merging {
     /// Those of `unshare(2)` and of netlink: `EPERM`, `EOPNOTSUPP` (the kernel has no VXLAN), `EADDRINUSE`.
     pub(super) fn at(port: u16) -> io::Result<Merging> {
         let namespace = netns::fresh()?;
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        make(&socket, &namespace, "merge4", vec![InfoVxlan::Port(port)])?;
+        let netlink = Netlink::here()?;
+        make(&netlink, &namespace, "merge4", vec![InfoVxlan::Port(port)])?;
         // Its remote end says the family, and is nobody: what the kernel says of itself on that device ends where it began.
         let remote = InfoVxlan::Group6(Ipv6Addr::LOCALHOST);
-        if let Err(error) = make(&socket, &namespace, "merge6", vec![InfoVxlan::Port(port), remote]) {
+        if let Err(error) = make(&netlink, &namespace, "merge6", vec![InfoVxlan::Port(port), remote]) {
             tracing::debug!(port, %error, "tunnels over IPv6 are not put together");
         }
         Ok(Merging { _namespace: namespace })
@@ -57,7 +51,7 @@ impl Merging {
 }
 
 /// Makes a device in `namespace` whose socket is in the calling thread's.
-fn make(socket: &Socket, namespace: &File, name: &str, more: Vec<InfoVxlan>) -> io::Result<()> {
+fn make(netlink: &Netlink, namespace: &File, name: &str, more: Vec<InfoVxlan>) -> io::Result<()> {
     // Another one for each: there may be several uplinks, and the devices of a process that has just ended.
     let number = process::id().wrapping_mul(64).wrapping_add(MADE.fetch_add(1, Ordering::Relaxed));
     let identifier = IDENTIFIERS - 1 - number % (IDENTIFIERS / 2);
@@ -71,19 +65,8 @@ fn make(socket: &Socket, namespace: &File, name: &str, more: Vec<InfoVxlan>) -> 
         LinkAttribute::NetNsFd(namespace.as_raw_fd()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))]),
     ];
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewLink(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut answer = Vec::with_capacity(ANSWER);
-    socket.recv(&mut answer, 0)?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::Error(refusal) if refusal.code.is_some() => Err(refusal.to_io()),
-        _ => Ok(()),
-    }
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    netlink.ask(RouteNetlinkMessage::NewLink(message), flags).map(drop)
 }
 
 #[cfg(test)]
