@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// In `bpf/`: the XDP program, the programs of an uplink that is received otherwise, what leads the host to frontends at its own
-/// addresses, and what carries connections past the data path.
-const PROGRAMS: [&str; 4] = ["steer", "take", "lead", "shortcut"];
+/// addresses, what carries connections past the data path, and what sends frames by the batch.
+const PROGRAMS: [&str; 5] = ["steer", "take", "lead", "shortcut", "batch"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=bpf");

@@ -6,6 +6,7 @@
 //
 // Whatever cannot be read stays where it is.
 
+#include "batch.h"
 #include "fragments.h"
 #include "verdict.h"
 
@@ -117,8 +118,8 @@ int millrace_lead(struct __sk_buff *skb)
 	__u8 router[ETH_ALEN];
 	int led = 0;
 
-	// What a packet socket sends knows its way: the data path sends large frames of an uplink by one.
-	if (sender && sender->family == AF_PACKET)
+	// What a packet socket sends knows its way: the data path sends large frames of an uplink by one, and others by the batch.
+	if (sender ? sender->family == AF_PACKET : skb->cb[HANDED_AT] == HANDED)
 		return NEXT;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		led = is_led4(skb);

@@ -17,6 +17,9 @@ const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
+/// The driver of a virtual interface that is another of this machine at its other end.
+pub(crate) const VETH: &str = "veth";
+
 /// A structure that begins with the ethtool command that it is for.
 ///
 /// # Safety

@@ -1,5 +1,6 @@
 //! Safe owners over DPDK, kernel rings and guest memory: the ports of Millrace
 
+pub mod batch;
 mod bpf_key;
 mod checksum;
 pub mod device;
@@ -9,6 +10,7 @@ pub mod flow_memory;
 pub mod gro;
 pub mod gso;
 mod interface;
+mod mapping;
 pub mod mbuf;
 pub mod mempool;
 mod netlink;

@@ -3,12 +3,13 @@
 use super::file::TapFile;
 use super::open::TapPools;
 use super::pace::Pace;
+use crate::batch::Outlet;
 use crate::gro;
 use crate::gso::{self, Caps};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use crate::virtio_header::{self, TUNNEL_HEADER_LEN};
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayVec, IntoIter};
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters, PortQueue};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -38,6 +39,8 @@ pub(crate) struct TapQueue {
     parked: Option<(Mbuf, Mbuf)>,
     /// Frames that are settled and not written yet.
     settled: VecDeque<Mbuf>,
+    /// The way for many finished frames at once, if there is one.
+    outlet: Option<Outlet>,
 }
 
 /// What became of a frame that was to be written.
@@ -56,7 +59,13 @@ impl TapQueue {
         let caps = Caps { checksum: true, tso4: true, tso6: true, uso, max_frame: gso::LARGEST_FRAME };
         let settled = VecDeque::with_capacity(BURST);
         let pace = Pace::new();
-        TapQueue { file, pool, large, counters, caps, pace, parked: None, settled }
+        TapQueue { file, pool, large, counters, caps, pace, parked: None, settled, outlet: None }
+    }
+
+    /// The queue with a way for many finished frames, which leads to where those come that are written.
+    pub(crate) fn with_outlet(mut self, outlet: Option<Outlet>) -> TapQueue {
+        self.outlet = outlet;
+        self
     }
 
     /// Reads one packet. Nothing when there is none, or no buffer.
@@ -122,7 +131,12 @@ impl TapQueue {
     /// Writes what is settled, up to what the kernel cannot take now; gives frames and bytes.
     fn write_settled(&mut self) -> (u64, u64) {
         let (mut frames, mut bytes) = (0, 0);
-        while let Some(frame) = self.settled.pop_front() {
+        loop {
+            if let Some((more_frames, more_bytes)) = self.send_batch() {
+                (frames, bytes) = (frames + more_frames, bytes + more_bytes);
+                continue;
+            }
+            let Some(frame) = self.settled.pop_front() else { break };
             match self.write(&frame) {
                 Written::Sent(len) => (frames, bytes) = (frames + 1, bytes + len),
                 Written::Lost(reason) => self.counters.dropped(reason, 1),
@@ -134,6 +148,20 @@ impl TapQueue {
         }
         (frames, bytes)
     }
+
+    /// Sends the first frames that are settled by one call, if they are many; gives the frames and bytes that were sent.
+    fn send_batch(&mut self) -> Option<(u64, u64)> {
+        let outlet = self.outlet.as_mut()?;
+        let count = outlet.takes(&self.settled).ok()?;
+        outlet.send(&mut self.settled, count, &self.counters)
+    }
+
+    /// Has finished frames wait that are next, if they may go together.
+    fn gather(&mut self, frames: &mut IntoIter<Mbuf, BURST>) {
+        while self.outlet.is_some() && frames.as_slice().first().is_some_and(|first| !first.is_unfinished()) {
+            self.settled.extend(frames.next());
+        }
+    }
 }
 
 fn refused(error: &io::Error) -> Written {
@@ -142,6 +170,12 @@ fn refused(error: &io::Error) -> Written {
         // The interface is not up.
         Some(libc::EIO) => Written::Lost(DropReason::LinkDown),
         _ => Written::Lost(DropReason::TxError),
+    }
+}
+
+impl Drop for TapQueue {
+    fn drop(&mut self) {
+        self.counters.dropped(DropReason::PortGone, self.settled.len() as u64);
     }
 }
 
@@ -177,6 +211,12 @@ impl PortQueue<Mbuf> for TapQueue {
         let (mut sent, mut bytes) = self.write_settled();
         let mut waiting = std::mem::take(frames).into_iter();
         while self.settled.is_empty() && waiting.len() > 0 {
+            self.gather(&mut waiting);
+            if !self.settled.is_empty() {
+                let (more_frames, more_bytes) = self.write_settled();
+                (sent, bytes) = (sent + more_frames, bytes + more_bytes);
+                continue;
+            }
             let Some(frame) = waiting.next() else { break };
             if self.caps.takes(&frame.offload()) {
                 self.settled.push_back(frame);
@@ -201,8 +241,9 @@ impl PortQueue<Mbuf> for TapQueue {
     }
 
     fn arm(&mut self) -> bool {
-        // Nothing to ask for, and no need to look: the descriptor is readable for as long as a packet waits.
-        true
+        // Nothing to ask for, and no need to look: the descriptor is readable for as long as a packet waits. It does not tell when the
+        // kernel takes what waits here.
+        self.settled.is_empty()
     }
 
     fn disarm(&mut self) {

@@ -8,6 +8,7 @@
 //! Programs of traffic control lead what comes from the pod to a TAP of this process, whole, and what is written to that to the pod.
 //! Established TCP connections can be carried past the TAP ([`Shortcuts`]).
 
+use crate::batch::{Batches, Outlet, Promptness};
 use crate::device::{Device, Link, Opened};
 use crate::interface::Probe;
 use crate::mbuf::Mbuf;
@@ -60,6 +61,7 @@ pub fn open(
     pools: &TapPools,
     counters: &Arc<PortCounters>,
     shortcuts: &Arc<Shortcuts>,
+    batches: &Arc<Batches>,
 ) -> Result<Opened, VethError> {
     let interface = || config.interface.clone();
     let gone = |source| VethError::NoInterface { interface: interface(), source };
@@ -68,10 +70,12 @@ pub fn open(
     let tap = HiddenTap::open(end.ifindex, config.queues, Carries::TcpAndUdp)
         .map_err(|source| VethError::Tap { interface: interface(), source })?;
     let way = shortcuts.join(end, Named { name: &tap.name, ifindex: tap.ifindex })?;
-    let queue = |file: &Arc<_>| {
-        Box::new(TapQueue::new(Arc::clone(file), pools, counters.clone())) as Box<dyn PortQueue<Mbuf>>
+    let queue = |(number, file): (u32, &Arc<_>)| {
+        let outlet = Outlet::open(batches, end, number, Promptness::Given);
+        let queue = TapQueue::new(Arc::clone(file), pools, counters.clone());
+        Box::new(queue.with_outlet(outlet)) as Box<dyn PortQueue<Mbuf>>
     };
-    let queues = tap.files.iter().map(queue).collect();
+    let queues = (0..).zip(&tap.files).map(queue).collect();
     let device = VethDevice { interface: interface(), counters: counters.clone(), probe, way, tap };
     Ok(Opened { device: Box::new(device), queues })
 }

@@ -6,10 +6,10 @@
 
 use super::custody::Chunk;
 use super::error::{Step, StepError};
-use super::memory::{Mapping, Pages};
 use super::parts::Parts;
 use super::socket::{Binding, Socket, takes_long_frames};
 use crate::eal::Eal;
+use crate::mapping::{Mapping, Pages};
 use crate::mbuf::Mbuf;
 use crate::mempool::{ExternalMemory, HEADROOM, Mempool, MempoolConfig, MempoolError};
 use dpdk_sys as sys;

@@ -1,5 +1,6 @@
 //! What an AF_XDP port is to be like.
 
+use crate::batch::Batches;
 use crate::shortcut::Shortcuts;
 use crate::tap::TapPools;
 use millrace_fastpath::tables::VXLAN_PORT;
@@ -56,6 +57,8 @@ pub struct XdpConfig {
     pub large: Option<TapPools>,
     /// What established connections may be carried by past the data path, where it is received by traffic control.
     pub shortcuts: Option<Arc<Shortcuts>>,
+    /// What many small frames are sent with in one call, where the kernel copies them. Without it they go one by one.
+    pub batches: Option<Arc<Batches>>,
     /// How packets come in.
     pub copy: CopyMode,
     /// Which packets are taken.
@@ -78,6 +81,7 @@ impl XdpConfig {
             mode: XdpMode::Auto,
             large: None,
             shortcuts: None,
+            batches: None,
             copy: CopyMode::Copy,
             take: Take::Everything,
             fill: 64,

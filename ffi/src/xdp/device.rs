@@ -9,6 +9,7 @@ use super::parts::Reach;
 use super::program::Steering;
 use super::socket::takes_long_frames;
 use super::waiting::Waiting;
+use crate::batch::Promptness;
 use crate::device::{Device, Link};
 use crate::interface::Probe;
 use crate::shortcut::Way;
@@ -24,6 +25,8 @@ pub(super) struct XdpDevice {
     pub(super) sockets: Vec<Arc<SharedSocket>>,
     pub(super) counters: Arc<PortCounters>,
     pub(super) probe: Probe,
+    /// Shared with the queues.
+    pub(super) promptness: Promptness,
     /// Chunks that a frame may take: on all queues, and by the program.
     pub(super) reach: Reach,
     /// What there is no room for.
@@ -60,9 +63,11 @@ impl Device for XdpDevice {
         "af-xdp"
     }
 
-    /// Also brings what the kernel has lost on the sockets into the port's counters.
+    /// Also brings what the kernel has lost on the sockets into the port's counters, and tells the queues whether the interface has a
+    /// queueing discipline.
     fn link(&self) -> Link {
         self.count_losses();
+        self.promptness.look(&self.probe, &self.interface);
         let down = |reason: String| Link::Down { reason };
         match self.probe.flags(&self.interface) {
             Err(error) => down(format!("interface {}: {error}", self.interface)),

@@ -11,7 +11,8 @@
 //!
 //! AF_XDP carries no offload state. Checksums that the other end of a veth has left out are known by their values
 //! ([`open_checksum`](crate::open_checksum)). What is sent with unfinished checksums is settled in software, and so are large
-//! frames, but for those of an uplink in copy mode: they go past the ring (`large`).
+//! frames, but for those of an uplink in copy mode: they go past the ring (`large`). So do many small frames at once, where the kernel
+//! copies them ([`batch`](crate::batch)).
 
 mod arena;
 mod below;
@@ -26,7 +27,6 @@ mod handle;
 mod incoming;
 mod intake;
 mod large;
-mod memory;
 mod merging;
 mod open;
 mod packet;
@@ -39,11 +39,11 @@ mod single;
 mod socket;
 mod waiting;
 
+pub use crate::mapping::Pages;
 pub use arena::{Arena, ArenaConfig, ArenaError};
 pub use config::{CopyMode, Take, XdpConfig, XdpMode};
 pub(crate) use error::chain;
 pub use error::{ClaimError, Step, XdpError};
-pub use memory::Pages;
 pub use open::{open, open_steered, receive_queues};
 pub use program::Steering;
 pub(crate) use program::lock;

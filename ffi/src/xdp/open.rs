@@ -16,8 +16,9 @@ use super::parts::Reach;
 use super::program::{Flavour, MOST_QUEUES, Steering};
 use super::queue::{Parts, XdpQueue};
 use super::socket::{Binding, RingSizes, Rings, Socket, takes_long_frames};
+use crate::batch::{Outlet, Promptness};
 use crate::device::Opened;
-use crate::interface::{self, Probe};
+use crate::interface::{self, Probe, VETH};
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
 use crate::shortcut::{Named, Shortcuts, Way};
@@ -29,10 +30,6 @@ use std::sync::{Arc, Mutex};
 
 /// Drivers of interfaces that bundle others.
 const BUNDLES: [&str; 2] = ["bonding", "team"];
-
-/// The driver that is another interface of this machine at its other end, and lets that have an MTU above a page only with a program
-/// that knows of fragments.
-const VETH: &str = "veth";
 
 /// Sizes that the kernel takes for a ring and that make sense for one.
 const RING_SIZES: std::ops::RangeInclusive<u32> = 8..=32_768;
@@ -61,7 +58,8 @@ pub fn open_steered(
     let Checked { ifindex, probe, mtu } = check(config)?;
     let driver = probe.driver(&config.interface);
     let mode = mode_for(config, driver.as_deref())?;
-    let opening = Opening { config, arena, counters, ifindex, probe, mtu, driver };
+    let promptness = Promptness::of(&probe, &config.interface);
+    let opening = Opening { config, arena, counters, ifindex, probe, promptness, mtu, driver };
     match mode {
         XdpMode::Tc => opening.by_tc(),
         // Where the driver has no native mode, traffic control gives more than generic XDP.
@@ -83,6 +81,7 @@ struct Opening<'a> {
     counters: &'a Arc<PortCounters>,
     ifindex: u32,
     probe: Probe,
+    promptness: Promptness,
     mtu: u32,
     driver: Option<String>,
 }
@@ -158,6 +157,7 @@ impl Opening<'_> {
             let shared = config.take == Take::ByMaps && !socket.is_zero_copy();
             let (incoming, tap) = ways.next().unzip();
             let large = if shared { self.way_for_large(queue, reach, tap) } else { None };
+            let outlet = if socket.is_zero_copy() { None } else { self.outlet(queue) };
             let socket = Arc::new(SharedSocket::new(socket));
             let parts = Parts {
                 queue,
@@ -171,6 +171,7 @@ impl Opening<'_> {
                 open_checksums,
                 reach,
                 large,
+                outlet,
                 incoming,
             };
             // From here on, dropping the queue gives back what it holds.
@@ -193,6 +194,13 @@ impl Opening<'_> {
             .ok()
     }
 
+    /// The way for many small frames, which a driver that sends from packet memory has no need of.
+    fn outlet(&self, queue: u32) -> Option<Outlet> {
+        let batches = self.config.batches.as_ref()?;
+        let interface = Named { name: &self.config.interface, ifindex: self.ifindex };
+        Outlet::open(batches, interface, queue, self.promptness.clone())
+    }
+
     fn device(
         self,
         mode: XdpMode,
@@ -208,6 +216,7 @@ impl Opening<'_> {
             sockets,
             counters: self.counters.clone(),
             probe: self.probe,
+            promptness: self.promptness,
             reach,
             waiting: Mutex::default(),
             intake,
@@ -283,7 +292,8 @@ fn check(config: &XdpConfig) -> Result<Checked, XdpError> {
     }
 }
 
-/// Which program an interface gets: drivers that know of no fragments may refuse the one that does, so it has to be needed.
+/// Which program an interface gets: drivers that know of no fragments may refuse the one that does, so it has to be needed. A veth lets its
+/// other end have an MTU above a page only with that.
 fn flavour_for(driver: Option<&str>, mtu: u32) -> Flavour {
     match takes_long_frames() && (mtu > Reach::ONE.mtu() || driver == Some(VETH)) {
         true => Flavour::Long,

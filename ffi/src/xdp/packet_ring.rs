@@ -6,8 +6,8 @@
 //!        tp_status: whose it is         ^ 10 bytes          ^ tp_mac
 //! ```
 
-use super::memory::Mapping;
 use super::packet::PacketSocket;
+use crate::mapping::Mapping;
 use crate::virtio_header::HEADER_LEN;
 use std::io;
 use std::os::fd::AsFd;
@@ -87,7 +87,7 @@ impl PacketRing {
             tp_frame_nr: slots,
         };
         socket.set(libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
-        let memory = Mapping::ring(socket.as_fd(), (slots * slot_len) as usize, 0)?;
+        let memory = Mapping::shared(socket.as_fd(), (slots * slot_len) as usize, 0)?;
         let socket = Arc::new(socket);
         let (slot_len, slots) = (slot_len as usize, slots as usize);
         let ring = PacketRing { memory, slot_len, slots, next: 0, _socket: socket.clone() };

@@ -10,6 +10,7 @@ use super::large::Large;
 use super::parts::{Arrival, Assembly, Reach};
 use super::program::Steering;
 use super::socket::{Rings, wake_receiver};
+use crate::batch::Outlet;
 use crate::gso::Caps;
 use crate::mbuf::Mbuf;
 use crate::open_checksum;
@@ -43,6 +44,8 @@ pub(super) struct Parts {
     pub(super) reach: Reach,
     /// The way for large frames, where they are not cut first.
     pub(super) large: Option<Large>,
+    /// The way for many small frames at once, if there is one.
+    pub(super) outlet: Option<Outlet>,
     /// Where packets come in, if not by the socket.
     pub(super) incoming: Option<Incoming>,
 }
@@ -67,7 +70,10 @@ pub(super) struct XdpQueue {
     pieces: VecDeque<Mbuf>,
     /// So many of them, from the first on, are known to go each by itself.
     alone: usize,
+    /// So many are known to go by no batch.
+    by_ring: usize,
     large: Option<Large>,
+    outlet: Option<Outlet>,
     incoming: Option<Incoming>,
     open_checksums: bool,
     reach: Reach,
@@ -95,7 +101,9 @@ impl XdpQueue {
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
             alone: 0,
+            by_ring: 0,
             large: parts.large,
+            outlet: parts.outlet,
             incoming: parts.incoming,
             open_checksums: parts.open_checksums,
             reach: parts.reach,
@@ -274,7 +282,7 @@ impl PortQueue<Mbuf> for XdpQueue {
     fn arm(&mut self) -> bool {
         // The descriptor is readable while the ring is not empty: nothing to be asked for, and nothing to be lost.
         // The socket for large frames tells nobody when it has room again.
-        let waits = self.large.is_some() && (self.unsent || !self.pieces.is_empty());
+        let waits = !self.pieces.is_empty() || (self.large.is_some() && self.unsent);
         if let Some(incoming) = &mut self.incoming {
             return !waits && incoming.arm();
         }

@@ -3,7 +3,7 @@
 //! Each has one producer and one consumer; positions run freely through 32 bits. What a side writes becomes
 //! visible to the other by a release store of its position, which the other reads with acquire.
 
-use super::memory::Mapping;
+use crate::mapping::Mapping;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -51,7 +51,7 @@ impl<T: Slot> Ring<T> {
         if !place.slots.is_power_of_two() {
             return Err(invalid());
         }
-        let map = Mapping::ring(socket, len, place.offset)?;
+        let map = Mapping::shared(socket, len, place.offset)?;
         // SAFETY: `len` covers this field.
         let producer = unsafe { map.base().add(layout.producer as usize) }.cast();
         // SAFETY: as above.

@@ -254,11 +254,14 @@ pub fn packet_socket(namespace: &Namespace, interface: &str, protocol: u16) -> F
     assert!(fd >= 0);
     // SAFETY: the kernel has just given us this descriptor.
     let file = unsafe { File::from_raw_fd(fd) };
-    // With the header, and without what others send there.
-    for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
-        let (level, on) = (libc::SOL_PACKET, 1_i32);
-        // SAFETY: the kernel reads four bytes, which `on` is.
-        let failed = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
+    // With the header, without what others send there, and with room for some bursts.
+    for (level, option, value) in [
+        (libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1_i32),
+        (libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1),
+        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 4 << 20),
+    ] {
+        // SAFETY: the kernel reads four bytes, which `value` is.
+        let failed = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), 4) };
         assert_eq!(failed, 0);
     }
     // SAFETY: it is made of integers, for which zero is a value.

@@ -10,6 +10,7 @@ use millrace_fastpath::port::{
     Wrapping,
 };
 use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_ffi::batch::Batches;
 use millrace_ffi::device::{Link, Opened};
 use millrace_ffi::mbuf::Mbuf;
 use millrace_ffi::mempool::{Mempool, MempoolConfig};
@@ -125,7 +126,9 @@ impl Site {
         let [a, b] = [A, B].map(|pod| {
             let config = VethConfig { interface: NAMES[pod].to_owned(), queues: 1 };
             let (pools, shortcuts) = (&self.pools, &self.shortcuts);
-            self.port(pod, |counters| veth::open(&config, pools, counters, shortcuts).unwrap())
+            self.port(pod, |counters| {
+                veth::open(&config, pools, counters, shortcuts, &Arc::new(Batches::new(1))).unwrap()
+            })
         });
         let nic = self.port(NIC, |counters| {
             let (large, shortcuts) = (Some(self.pools.clone()), Some(self.shortcuts.clone()));

@@ -93,7 +93,7 @@ impl DataPath {
             flows,
             affinity,
             workers,
-            driver: Box::new(Drivers::new(memory.clone(), domain, config)),
+            driver: Box::new(Drivers::new(memory.clone(), domain, config, places.len())),
             plumbing: Box::new(plumbing),
             attachments,
             host: Box::new(KernelStack),

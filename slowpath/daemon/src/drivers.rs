@@ -9,6 +9,7 @@ use millrace_control::{Device, Driver, Link, OpenRequest, Opened, Place, Refusal
 use millrace_fastpath::port::{ClaimChanges, Shortcut};
 use millrace_fastpath::sync::Domain;
 use millrace_fastpath::wire::ethernet::MacAddr;
+use millrace_ffi::batch::Batches;
 use millrace_ffi::device;
 use millrace_ffi::dpdk::{self, DpdkConfig};
 use millrace_ffi::mbuf::Mbuf;
@@ -38,10 +39,12 @@ pub(crate) struct Drivers {
     shortcuts: Arc<Shortcuts>,
     /// Whether it may.
     has_shortcuts: bool,
+    /// What many small frames are sent with.
+    batches: Arc<Batches>,
 }
 
 impl Drivers {
-    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, config: &Config) -> Self {
+    pub(crate) fn new(memory: PacketMemory, domain: Arc<Domain>, config: &Config, workers: usize) -> Self {
         Drivers {
             memory,
             domain,
@@ -49,6 +52,7 @@ impl Drivers {
             tunnel_port: tunnel_port(config),
             shortcuts: Arc::new(Shortcuts::new(forgotten_after(config))),
             has_shortcuts: config.shortcuts,
+            batches: Arc::new(Batches::new(workers)),
         }
     }
 }
@@ -71,7 +75,8 @@ impl Driver<Mbuf> for Drivers {
                         ..XdpConfig::uplink(interface, queues)
                     },
                 };
-                let config = XdpConfig { queues, mode: xdp_mode(*mode), ..kind };
+                let batches = Some(self.batches.clone());
+                let config = XdpConfig { queues, mode: xdp_mode(*mode), batches, ..kind };
                 xdp::open(&config, &self.memory.arena, &request.counters)?
             }
             Attachment::Tap { netns, .. } => {
@@ -86,7 +91,13 @@ impl Driver<Mbuf> for Drivers {
             }
             Attachment::Veth { .. } => {
                 let config = VethConfig { interface, queues: queues.into() };
-                veth::open(&config, &self.memory.tap_pools, &request.counters, &self.shortcuts)?
+                veth::open(
+                    &config,
+                    &self.memory.tap_pools,
+                    &request.counters,
+                    &self.shortcuts,
+                    &self.batches,
+                )?
             }
             Attachment::VhostUser { socket, mode } => {
                 let role = match mode {

@@ -134,12 +134,14 @@ impl XdpQueue {
 
     /// Has the frames wait that are next and go by the ring, where they may have company.
     pub(super) fn gather(&mut self, frames: &mut IntoIter<Mbuf, BURST>) {
-        while let Some(large) = &self.large
-            && let Some(first) = frames.as_slice().first()
-            && !(first.is_unfinished() && (first.offload().gso.is_some() || large.is_tunnelled(first)))
-        {
-            frames.next().into_iter().for_each(|frame| self.settle(frame));
+        if self.large.is_none() && self.outlet.is_none() {
+            return;
         }
+        let is_tunnelled = |frame: &Mbuf| self.large.as_ref().is_some_and(|large| large.is_tunnelled(frame));
+        let is_for_ring =
+            |frame: &Mbuf| !frame.is_unfinished() || (frame.offload().gso.is_none() && !is_tunnelled(frame));
+        let count = frames.as_slice().iter().take_while(|frame| is_for_ring(frame)).count();
+        frames.take(count).for_each(|frame| self.settle(frame));
     }
 
     /// Has a frame wait, cut if need be.
@@ -158,10 +160,15 @@ impl XdpQueue {
             let step = match together {
                 Some(count) => self.hand_over_together(count),
                 None if is_large || self.large_is_busy() => self.hand_over(is_large),
-                None => self.put_first(),
+                None => match self.batch() {
+                    Some(count) => self.hand_over_batch(count),
+                    None => self.put_first(),
+                },
             };
             if !is_large {
-                self.alone = self.alone.saturating_sub(waiting - self.pieces.len());
+                let gone = waiting - self.pieces.len();
+                self.alone = self.alone.saturating_sub(gone);
+                self.by_ring = self.by_ring.saturating_sub(gone);
             }
             match step {
                 ControlFlow::Break(()) => break,
@@ -200,6 +207,30 @@ impl XdpQueue {
                 ControlFlow::Continue((0, 0))
             }
         }
+    }
+
+    /// How many of the frames that wait, from the first on, are to go by one call.
+    fn batch(&mut self) -> Option<usize> {
+        let outlet = self.outlet.as_mut().filter(|_| self.by_ring == 0)?;
+        match outlet.takes(&self.pieces) {
+            Ok(count) => Some(count),
+            Err(by_ring) => {
+                self.by_ring = by_ring;
+                None
+            }
+        }
+    }
+
+    /// Sends the first frames that wait by one call, or else they go by the ring.
+    fn hand_over_batch(&mut self, count: usize) -> Step {
+        let sent = match (self.is_drained(), &mut self.outlet) {
+            (true, Some(outlet)) => outlet.send(&mut self.pieces, count, &self.counters),
+            _ => None,
+        };
+        if sent.is_none() {
+            self.by_ring = count;
+        }
+        ControlFlow::Continue(sent.unwrap_or_default())
     }
 
     /// The first frames that waited have gone.

@@ -242,8 +242,9 @@ impl<F: Frame> Control<F> {
                 continue;
             };
             let leg = if uplink.takes_nic { self.leg_id() } else { None };
-            let has_link =
-                !uplink.takes_nic || port.device.as_ref().is_none_or(|device| device.link() == Link::Up);
+            // Asked of all, since with this a driver looks at its interface; a shared one's link is the kernel's business.
+            let is_up = port.device.as_ref().is_none_or(|device| device.link() == Link::Up);
+            let has_link = is_up || !uplink.takes_nic;
             open.insert(voice.clone(), Open { port: port.id, companion: leg, has_link });
         }
         let mut underlay = underlay(view, &open);

@@ -9,7 +9,7 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// Memory that was mapped and is unmapped when dropped.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
 }
@@ -34,7 +34,7 @@ impl Mapping {
     ///
     /// # Errors
     /// That of `mmap(2)` for ordinary pages.
-    pub(super) fn anonymous(len: usize, huge: bool) -> io::Result<(Mapping, Pages)> {
+    pub(crate) fn anonymous(len: usize, huge: bool) -> io::Result<(Mapping, Pages)> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         if huge {
             let whole = len.next_multiple_of(HUGE_PAGE);
@@ -45,14 +45,14 @@ impl Mapping {
         Ok((Mapping::map(len, flags, -1, 0)?.not_inherited()?, Pages::Ordinary))
     }
 
-    /// A ring of an AF_XDP or packet socket. A child process does not inherit it: its copy would keep the socket open after
-    /// the parent has closed it.
+    /// What the kernel shares by a descriptor: a ring of an AF_XDP or packet socket, or a program's map. A child process does not
+    /// inherit it: its copy would keep the socket open after the parent has closed it.
     ///
     /// # Errors
     /// That of `mmap(2)` or `madvise(2)`.
-    pub(super) fn ring(socket: BorrowedFd<'_>, len: usize, offset: i64) -> io::Result<Mapping> {
+    pub(crate) fn shared(by: BorrowedFd<'_>, len: usize, offset: i64) -> io::Result<Mapping> {
         let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
-        Mapping::map(len, flags, socket.as_raw_fd(), offset)?.not_inherited()
+        Mapping::map(len, flags, by.as_raw_fd(), offset)?.not_inherited()
     }
 
     fn map(len: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Mapping> {
@@ -76,12 +76,12 @@ impl Mapping {
     }
 
     /// The first byte.
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
     /// Bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 }
