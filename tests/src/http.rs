@@ -1,7 +1,12 @@
-//! One HTTP request, by curl.
+//! One HTTP request, by curl; and a server of files.
 
 use crate::netns::Netns;
+use crate::network::eventually;
+use crate::process::Child;
 use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// What a server says.
 #[derive(Clone, Debug)]
@@ -41,4 +46,25 @@ pub fn http_get(netns: &Netns, url: &str) -> Option<HttpAnswer> {
         headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
         body: body.to_owned(),
     })
+}
+
+/// Serves the files of a directory at a port of all addresses of a namespace, and listens when this returns.
+pub fn serve_files(netns: &Netns, directory: &Path, port: u16) -> Child {
+    let mut command = Command::new("ip");
+    command.args([
+        "netns",
+        "exec",
+        netns.name(),
+        "busybox",
+        "httpd",
+        "-f",
+        "-p",
+        &format!("[::]:{port}"),
+        "-h",
+    ]);
+    let server = Child::spawn(command.arg(directory));
+    eventually("the server of files listens", Duration::from_secs(20), || {
+        !netns.must(&["ss", "-Hltn", "sport", "=", &format!(":{port}")]).is_empty()
+    });
+    server
 }

@@ -44,7 +44,7 @@ pub use fabric::{
 };
 pub use follow::{own_node, serve, serve_next};
 pub use guest::{Card, Guest};
-pub use http::{HttpAnswer, http_get};
+pub use http::{HttpAnswer, http_get, serve_files};
 pub use judge::{Judge, Verdict};
 pub use load::Load;
 pub use manifest::{EndpointSpec, Manifests, ServiceSpec, expose};

@@ -11,7 +11,7 @@
 
 use millrace_tests::{
     Attached, Card, Child, Conversation, Echo, Family, Guest, Judge, Kind, Network, Pod, Verdict, datagram,
-    eventually,
+    eventually, serve_files,
 };
 use serde_json::Value;
 use std::process::{Command, Stdio};
@@ -157,19 +157,7 @@ fn large_frames_stay_whole_between_a_guest_and_a_tap() {
     guest.must("httpd -p 80 -h /www; dd if=/dev/zero of=/www/big bs=1M count=8 2>/dev/null");
     let content = tempfile::tempdir().unwrap();
     std::fs::write(content.path().join("big"), vec![7; BIG as usize]).unwrap();
-    let mut server = Command::new("ip");
-    server.args([
-        "netns",
-        "exec",
-        near.pod.netns().name(),
-        "busybox",
-        "httpd",
-        "-f",
-        "-p",
-        "[::]:8000",
-        "-h",
-    ]);
-    let _server = Child::spawn(server.arg(content.path()));
+    let _server = serve_files(near.pod.netns(), content.path(), 8000);
     let mut judged = [(&near.pod, Judge::watch(&near.pod))];
     for (family, host) in [(Family::V4, ipv4.to_string()), (Family::V6, format!("[{ipv6}]"))] {
         let fetch = format!("curl -sf -m60 http://{host}/big | wc -c");

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millrace_tests::{
-    Card, Echo, Family, Guest, Kind, Network, ServiceSpec, eventually, expose, ping, ping_sizes,
+    Card, Echo, Family, Guest, Kind, Network, ServiceSpec, eventually, expose, ping, ping_sizes, serve_files,
 };
 use serde_json::json;
 use std::net::IpAddr;
@@ -57,19 +57,7 @@ fn transfers_are_whole(network: &Network, guest: &mut Guest) {
     let wanted =
         network.pod(0).netns().must(&["sh", "-c", &format!("sha256sum < {}/big", content.path().display())]);
     for pod in network.pods() {
-        let mut command = std::process::Command::new("ip");
-        command.args([
-            "netns",
-            "exec",
-            pod.netns().name(),
-            "busybox",
-            "httpd",
-            "-f",
-            "-p",
-            "[::]:8000",
-            "-h",
-        ]);
-        let _server = millrace_tests::Child::spawn(command.arg(content.path()));
+        let _server = serve_files(pod.netns(), content.path(), 8000);
         for family in Family::BOTH {
             let host = pod.address(family);
             // A static busybox's wget fails in the C library's name service; nc takes addresses as they are.

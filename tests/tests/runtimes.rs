@@ -3,7 +3,7 @@
 
 use millrace_tests::{
     Child, Container, Containerd, EndpointSpec, Family, Kind, Network, Podman, Runtime, ServiceSpec, Wanted,
-    attachments, eventually, fetch, http_get,
+    attachments, eventually, fetch, http_get, serve_files,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -82,9 +82,7 @@ fn host_reaches(network: &Network, server: SocketAddr) -> Option<String> {
 fn serve_on_host(network: &Network) -> (tempfile::TempDir, Child) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("index.html"), "host\n").unwrap();
-    let mut command = std::process::Command::new("ip");
-    command.args(["netns", "exec", network.host().netns().name(), "busybox", "httpd", "-f"]);
-    let child = Child::spawn(command.args(["-p", &HOST_SERVER.to_string(), "-h"]).arg(directory.path()));
+    let child = serve_files(network.host().netns(), directory.path(), HOST_SERVER);
     (directory, child)
 }
 
