@@ -4,6 +4,8 @@
 use millrace_tests::{
     Echo, Family, Kind, Network, Pod, ask_sctp, datagram, eventually, exchange, ping_sizes, serve_sctp,
 };
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 const PORT: u16 = 7007;
@@ -144,6 +146,52 @@ fn ports_of_all_kinds_count_each_frame_once() {
         ] {
             assert!((100..120).contains(&frames), "{:?}: {frames} frames", from.kind);
             assert!((14_200..17_000).contains(&bytes), "{:?}: {bytes} bytes", from.kind);
+        }
+    }
+    network.stop();
+}
+
+#[test]
+fn bursts_of_many_flows_arrive_at_every_kind_and_are_counted() {
+    const FLOWS: usize = 64;
+    const ROUNDS: u64 = 20;
+    let network = Network::start(&Kind::ALL);
+    for to in network.pods() {
+        let from =
+            network.pods().iter().find(|from| from.name != to.name && from.kind != Kind::Vhost).unwrap();
+        for family in Family::BOTH {
+            let at = to.at(family, PORT);
+            let receiver = to.netns().within(move || UdpSocket::bind(at).unwrap());
+            receiver.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let own = from.at(family, 0);
+            let senders: Vec<_> =
+                (0..FLOWS).map(|_| from.netns().within(move || UdpSocket::bind(own).unwrap())).collect();
+            // From now on neighbours know each other.
+            senders[0].send_to(b"first", at).unwrap();
+            let mut word = [0; 100];
+            assert_eq!(receiver.recv(&mut word).unwrap(), 5);
+            let counts = || network.daemon().port(&to.name).counts.tx_frames;
+            let before = counts();
+            for round in 0..ROUNDS {
+                let said = |flow: usize| (round * FLOWS as u64 + flow as u64).to_be_bytes();
+                for (flow, sender) in senders.iter().enumerate() {
+                    sender.send_to(&said(flow), at).unwrap();
+                }
+                let heard: BTreeSet<[u8; 8]> = (0..FLOWS)
+                    .map(|_| {
+                        assert_eq!(receiver.recv(&mut word).unwrap(), 8, "{:?} {family:?}", to.kind);
+                        word[..8].try_into().unwrap()
+                    })
+                    .collect();
+                assert_eq!(heard, (0..FLOWS).map(said).collect(), "{:?} {family:?}", to.kind);
+            }
+            let sent = counts() - before;
+            let wanted = ROUNDS * FLOWS as u64;
+            assert!((wanted..wanted + 20).contains(&sent), "{:?} {family:?}: {sent} of {wanted}", to.kind);
+        }
+        if matches!(to.kind, Kind::AfXdp) {
+            let details = network.daemon().port(&to.name).details;
+            assert_eq!(details.get("batches").map(String::as_str), Some("yes"), "{details:?}");
         }
     }
     network.stop();

@@ -123,7 +123,8 @@ impl Promptness {
         is_prompt.store(seen, Ordering::Relaxed);
     }
 
-    fn holds(&self) -> bool {
+    /// Whether batches may be sent now.
+    pub(crate) fn holds(&self) -> bool {
         match self {
             Promptness::Given => true,
             Promptness::Seen(is_prompt) => is_prompt.load(Ordering::Relaxed),

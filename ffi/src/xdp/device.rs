@@ -27,6 +27,8 @@ pub(super) struct XdpDevice {
     pub(super) probe: Probe,
     /// Shared with the queues.
     pub(super) promptness: Promptness,
+    /// Whether the queues have ways for many small frames.
+    pub(super) has_outlets: bool,
     /// Chunks that a frame may take: on all queues, and by the program.
     pub(super) reach: Reach,
     /// What there is no room for.
@@ -139,12 +141,14 @@ impl Device for XdpDevice {
             _ => "generic".to_owned(),
         };
         let zero_copy = !self.sockets.is_empty() && self.sockets.iter().all(|socket| socket.is_zero_copy());
+        let batches = self.has_outlets && self.promptness.holds();
         let carried = self.way.as_ref().map(|way| ("carried-by-kernel", way.told()));
         let all = [
             ("interface", self.interface.clone()),
             ("queues", self.sockets.len().to_string()),
             ("xdp", mode),
             ("copy", if zero_copy { "zero-copy" } else { "copy" }.to_owned()),
+            ("batches", if batches { "yes" } else { "no" }.to_owned()),
             ("largest-mtu", self.reach.mtu().to_string()),
         ];
         all.into_iter().chain(carried).collect()

@@ -95,12 +95,14 @@ impl Opening<'_> {
         let steering = Arc::new(steering);
         let most = if flavour == Flavour::Long { Reach::most(config) } else { Reach::ONE };
         let open_checksums = self.driver.as_deref().is_some_and(open_checksum::may_come_by);
-        let Sockets { queues, sockets, reach } = self.sockets(&steering, Vec::new(), open_checksums)?;
+        let Sockets { queues, sockets, reach, has_outlets } =
+            self.sockets(&steering, Vec::new(), open_checksums)?;
         let reach = reach.min(most);
         steering.set_mtu(self.mtu, reach)?;
         let mode = steering.attach(self.ifindex, wanted)?;
         let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
         let mut device = self.device(mode, steering.clone(), sockets, reach, None);
+        device.has_outlets = has_outlets;
         device.unmerged =
             Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
         Ok((Opened { device: Box::new(device), queues }, steering))
@@ -126,9 +128,11 @@ impl Opening<'_> {
                 let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
                 (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
             });
-        let Sockets { queues, sockets, reach } = self.sockets(&steering, ways.collect(), false)?;
+        let Sockets { queues, sockets, reach, has_outlets } =
+            self.sockets(&steering, ways.collect(), false)?;
         let way = config.shortcuts.as_ref().and_then(|shortcuts| way(shortcuts, &config.interface, ifindex));
         let mut device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));
+        device.has_outlets = has_outlets;
         device.way = way;
         Ok((Opened { device: Box::new(device), queues }, steering))
     }
@@ -147,7 +151,8 @@ impl Opening<'_> {
         let fill = if only_sends { LEAST_FILL.min(config.fill) } else { config.fill };
         let copy = if only_sends { CopyMode::Copy } else { config.copy };
         let binding = XdpConfig { fill, copy, ..config.clone() };
-        let mut made = Sockets { queues: Vec::new(), sockets: Vec::new(), reach: possible(config) };
+        let mut made =
+            Sockets { queues: Vec::new(), sockets: Vec::new(), reach: possible(config), has_outlets: false };
         for queue in 0..config.queues {
             let Connected { socket, rings, reach } =
                 connect(&binding, self.arena, self.ifindex, queue, self.mtu)
@@ -158,6 +163,7 @@ impl Opening<'_> {
             let (incoming, tap) = ways.next().unzip();
             let large = if shared { self.way_for_large(queue, reach, tap) } else { None };
             let outlet = if socket.is_zero_copy() { None } else { self.outlet(queue) };
+            made.has_outlets |= outlet.is_some();
             let socket = Arc::new(SharedSocket::new(socket));
             let parts = Parts {
                 queue,
@@ -217,6 +223,7 @@ impl Opening<'_> {
             counters: self.counters.clone(),
             probe: self.probe,
             promptness: self.promptness,
+            has_outlets: false,
             reach,
             waiting: Mutex::default(),
             intake,
@@ -238,6 +245,8 @@ struct Sockets {
     sockets: Vec<Arc<SharedSocket>>,
     /// Chunks that a frame may take on all of them.
     reach: Reach,
+    /// Whether they have ways for many small frames.
+    has_outlets: bool,
 }
 
 /// On how many queues the interface `name` of the calling thread's network namespace receives: a bond as many as that of its
