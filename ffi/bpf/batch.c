@@ -30,7 +30,6 @@ struct batch {
 	__u32 ifindex;
 	__u32 queue;
 	__u32 count;
-	__u32 zero;
 	struct place frames[MOST_FRAMES];
 	// Of each frame: 0, a `NET_XMIT_…` or a negative error number.
 	__s32 outcomes[MOST_FRAMES];

@@ -133,6 +133,22 @@ impl Link {
         arrived > 0
     }
 
+    /// Gives the interface a queueing discipline that lets some packets go at once, and the rest in the course of 50 ms.
+    fn slow_down(&self) {
+        let slow = ["tbf", "rate", "8mbit", "burst", "4k", "latency", "1s"];
+        self.node.run(&[&["tc", "qdisc", "add", "dev", "nic", "root"], &slow[..]].concat());
+    }
+
+    /// Sends many frames and then a few, which do not overtake them.
+    fn many_and_few_arrive_in_order(&mut self) {
+        let mut frames = self.datagrams(MANY + FEW);
+        let wanted: Vec<Vec<u8>> = frames.iter().map(Mbuf::to_vec).collect();
+        let few = frames.split_off(MANY);
+        self.send(frames);
+        self.send(few);
+        assert_same(&self.arrived(wanted.len()), &wanted, self.port.device.kind());
+    }
+
     fn sent(&self) -> (u64, u64) {
         let totals = self.counters.totals();
         (totals.tx_frames, totals.tx_bytes)
@@ -251,16 +267,9 @@ fn what_is_not_sent_is_counted() {
 fn what_a_queueing_discipline_holds_back_is_not_overtaken() {
     let _alone = alone();
     let mut link = Link::of(XdpConfig::uplink("nic", 2));
-    // It lets some packets go at once, and the rest in the course of 50 ms.
-    let slow = ["tbf", "rate", "8mbit", "burst", "4k", "latency", "1s"];
-    link.node.run(&[&["tc", "qdisc", "add", "dev", "nic", "root"], &slow[..]].concat());
+    link.slow_down();
     link.port.device.link();
-    let frames = link.datagrams(MANY + FEW);
-    let wanted: Vec<Vec<u8>> = frames.iter().map(Mbuf::to_vec).collect();
-    let mut frames = frames.into_iter();
-    link.send(frames.by_ref().take(MANY).collect());
-    link.send(frames.collect());
-    assert_same(&link.arrived(wanted.len()), &wanted, "behind a discipline");
+    link.many_and_few_arrive_in_order();
     let many = link.datagrams(MANY);
     assert!(link.goes_by_ring(many));
     link.node.run(&["tc", "qdisc", "del", "dev", "nic", "root"]);
@@ -377,24 +386,19 @@ fn a_connection_keeps_its_queue_however_many_frames_go_together() {
         let arrived: Vec<u32> = link.arrived(count).iter().map(|frame| number_of(frame)).collect();
         assert_eq!(arrived, numbers.map(|number| number as u32).collect::<Vec<_>>());
     }
-    let received = |queue: u32| {
+    let received = |link: &Link, queue: u32| {
         let shown = link.far.run(&["ethtool", "-S", "far"]);
         let name = format!("rx_queue_{queue}_xdp_packets: ");
         let count = shown.lines().find_map(|line| line.trim().strip_prefix(&name)).unwrap();
         count.parse::<usize>().unwrap()
     };
     // All went by the first queue of the port, and so by the first of the interface's; the other one's go by the other.
-    assert_eq!(received(1), 0);
-    let before = received(0);
+    assert_eq!(received(&link, 1), 0);
+    let before = received(&link, 0);
     let many = link.datagrams(MANY);
     link.port.queues.swap(0, 1);
-    let (node, port) = (&link.node, &mut link.port);
-    node.within(|| {
-        let registered = eal().register_thread().unwrap();
-        send(port, many);
-        drop(registered);
-    });
-    assert_eq!((received(0), received(1)), (before, MANY));
+    link.send(many);
+    assert_eq!((received(&link, 0), received(&link, 1)), (before, MANY));
     link.close();
 }
 
@@ -439,14 +443,8 @@ fn what_follows_an_interface_that_is_gone_is_counted() {
 fn a_discipline_of_a_pods_veth_has_all_in_its_order() {
     let _alone = alone();
     let mut link = Link::veth();
-    let slow = ["tbf", "rate", "8mbit", "burst", "4k", "latency", "1s"];
-    link.node.run(&[&["tc", "qdisc", "add", "dev", "nic", "root"], &slow[..]].concat());
-    let frames = link.datagrams(MANY + FEW);
-    let wanted: Vec<Vec<u8>> = frames.iter().map(Mbuf::to_vec).collect();
-    let mut frames = frames.into_iter();
-    link.send(frames.by_ref().take(MANY).collect());
-    link.send(frames.collect());
-    assert_same(&link.arrived(wanted.len()), &wanted, "by the discipline");
+    link.slow_down();
+    link.many_and_few_arrive_in_order();
     link.close();
 }
 

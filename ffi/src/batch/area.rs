@@ -1,6 +1,6 @@
 //! The memory that batches are in, and the program that sends them.
 
-use super::{LONGEST, MOST_FRAMES};
+use super::{ETHER_TYPE, LONGEST, MOST_FRAMES, ether_type};
 use crate::mapping::Mapping;
 use crate::mbuf::{ETHERNET, Mbuf};
 use crate::tc;
@@ -26,9 +26,6 @@ const ROOM: usize = MOST_FRAMES * LONGEST;
 /// Frames begin at multiples of this: a processor's cache line.
 const ALIGNMENT: usize = 64;
 
-/// Where an Ethernet header has its type.
-const ETHER_TYPE: std::ops::Range<usize> = 12..14;
-
 /// What the program has not come to.
 const UNTOUCHED: i32 = i32::MIN;
 
@@ -47,22 +44,19 @@ struct Shared {
     ifindex: u32,
     queue: u32,
     count: u32,
-    zero: u32,
     frames: [Place; MOST_FRAMES],
     outcomes: [i32; MOST_FRAMES],
 }
 
 const _: () = assert!(MOST_FRAMES == 64 && LONGEST == 2_048 && size_of::<Shared>() == 131_904);
 
-/// The program, loaded.
-pub(super) struct Program(Ebpf);
-
 /// The interfaces that the program knows.
 pub(super) type Interfaces = DevMapHash<MapData>;
 
 /// Room for one batch at a time.
 pub(super) struct Area {
-    program: Arc<Program>,
+    /// The program, loaded.
+    object: Arc<Ebpf>,
     /// The map of all areas.
     memory: Arc<Mapping>,
     number: usize,
@@ -90,9 +84,9 @@ pub(super) fn load(areas: usize) -> Result<(Vec<Area>, Interfaces), String> {
     let memory = Mapping::shared(batches.fd().as_fd(), areas * size_of::<Shared>(), 0);
     let memory = Arc::new(memory.map_err(|error| chain(&error))?);
     tc::loaded(&mut object, SEND)?;
-    let program = Arc::new(Program(object));
+    let object = Arc::new(object);
     let area = |number| Area {
-        program: program.clone(),
+        object: object.clone(),
         memory: memory.clone(),
         number,
         model: [0; LONGEST],
@@ -132,8 +126,8 @@ impl Area {
         self.count += 1;
         self.used = at + len.next_multiple_of(ALIGNMENT);
         self.longest = self.longest.max(len);
-        if let Some(ether_type) = frame.head().get(ETHER_TYPE) {
-            self.model[ETHER_TYPE].copy_from_slice(ether_type);
+        if let Some(ether_type) = ether_type(frame) {
+            self.model[ETHER_TYPE].copy_from_slice(&ether_type);
         }
         true
     }
@@ -159,7 +153,7 @@ impl Area {
         self.model[..number.len()].copy_from_slice(&number);
         let data_in = Some(&self.model[..self.longest.max(ETHERNET.into())]);
         let program: &SchedClassifier =
-            self.program.0.program(SEND).ok_or(ProgramError::NotLoaded)?.try_into()?;
+            self.object.program(SEND).ok_or(ProgramError::NotLoaded)?.try_into()?;
         program.test_run(TestRunOptions { data_in, ..TestRunOptions::new() })?;
         Ok(())
     }

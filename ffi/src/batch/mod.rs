@@ -17,6 +17,7 @@ use crate::xdp::{chain, lock};
 use area::{Area, Interfaces};
 use millrace_fastpath::port::{BURST, Burst, DropReason, Frame, PortCounters};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -26,6 +27,9 @@ const LEAST_FRAMES: usize = 8;
 
 /// Bytes of a frame, at most.
 const LONGEST: usize = 2_048;
+
+/// Where an Ethernet header has its type.
+const ETHER_TYPE: Range<usize> = 12..14;
 
 /// Frames that are sent otherwise after the kernel has refused a batch, before one is tried again.
 const REST: usize = 1 << 16;
@@ -142,8 +146,8 @@ pub(crate) struct Outlet {
     /// The network namespace that the interface is in.
     namespace: u64,
     promptness: Promptness,
-    /// Frames that are sent otherwise still.
-    resting: usize,
+    /// So many of the frames that come next are to be sent otherwise.
+    otherwise: usize,
 }
 
 impl Outlet {
@@ -169,23 +173,33 @@ impl Outlet {
             queue,
             namespace,
             promptness,
-            resting: 0,
+            otherwise: 0,
         })
     }
 
-    /// How many of these frames, from the first on, are to go by one call, or else (`Err`) to be sent otherwise.
-    pub(crate) fn takes(&mut self, frames: &VecDeque<Mbuf>) -> Result<usize, usize> {
-        let is_possible = self.promptness.holds() && HERE.with(|here| here.namespace) == Some(self.namespace);
-        if !is_possible || self.resting > 0 {
-            self.resting = self.resting.saturating_sub(frames.len());
-            return Err(frames.len());
+    /// How many of these frames, from the first on, are to go by one call. Nothing: the first is sent otherwise.
+    pub(crate) fn takes(&mut self, frames: &VecDeque<Mbuf>) -> Option<usize> {
+        if !self.promptness.holds() || HERE.with(|here| here.namespace) != Some(self.namespace) {
+            return None;
         }
-        let count = alike(frames.iter());
-        if count < LEAST_FRAMES { Err(count.max(1)) } else { Ok(count) }
+        if self.otherwise == 0 {
+            let count = alike(frames.iter());
+            if count >= LEAST_FRAMES {
+                return Some(count);
+            }
+            self.otherwise = count;
+        }
+        self.otherwise = self.otherwise.saturating_sub(1);
+        None
+    }
+
+    /// Has the next `count` frames sent otherwise.
+    pub(crate) fn leave(&mut self, count: usize) {
+        self.otherwise = count;
     }
 
     /// Sends the first `count` frames, which it [takes](Outlet::takes), and counts what was lost of them; gives the frames and bytes that
-    /// were sent. Nothing: all are still there.
+    /// were sent. Nothing: all are still there, and sent otherwise.
     pub(crate) fn send(
         &mut self,
         frames: &mut VecDeque<Mbuf>,
@@ -202,12 +216,20 @@ impl Outlet {
             }
             let outcomes = area.send().map_err(|error| chain(&error));
             Some(outcomes.map(|outcomes| tally(outcomes, batch(), queues, counters)))
-        })??;
-        let sent = sent.inspect_err(|reason| {
-            self.resting = REST;
-            tracing::info!(interface = self.interface, reason, "frames are handed to the kernel one by one");
         });
-        let sent = sent.ok()?;
+        let sent = match sent.flatten() {
+            Some(Ok(sent)) => sent,
+            Some(Err(reason)) => {
+                self.leave(REST);
+                let interface = &self.interface;
+                tracing::info!(interface, reason, "frames are handed to the kernel one by one");
+                return None;
+            }
+            None => {
+                self.leave(count);
+                return None;
+            }
+        };
         let mut gone: Burst<Mbuf> = frames.drain(..count).collect();
         Mbuf::free_bulk(&mut gone);
         Some(sent)
@@ -259,7 +281,7 @@ fn loss(outcome: i32, queues: bool) -> Option<DropReason> {
 
 /// As it is on the wire.
 fn ether_type(frame: &Mbuf) -> Option<[u8; 2]> {
-    frame.head().get(12..14)?.try_into().ok()
+    frame.head().get(ETHER_TYPE)?.try_into().ok()
 }
 
 #[cfg(test)]

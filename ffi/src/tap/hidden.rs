@@ -8,7 +8,8 @@ use crate::interface::Probe;
 use millrace_fastpath::port::{DropReason, PortCounters};
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest MTU that a TAP takes: frames come as the other interface's kernel has put them together.
 const MTU: u32 = 65_521;
@@ -23,8 +24,8 @@ pub(crate) struct HiddenTap {
     pub(crate) ifindex: u32,
     /// One for each queue.
     pub(crate) files: Vec<Arc<TapFile>>,
-    /// Where the kernel tells what the TAP has dropped, and how much of that the counters know already.
-    losses: Mutex<(Probe, u64)>,
+    /// How much of what the TAP has dropped the counters know already.
+    known: AtomicU64,
 }
 
 impl HiddenTap {
@@ -36,26 +37,23 @@ impl HiddenTap {
         let name = format!("mr-in{of}");
         let (files, ifindex) = open_files(&TapConfig::here(&name, queues), carries)?;
         let failed = |source| TapError::System { name: name.clone(), queue: 0, step: TapStep::Up, source };
-        let probe = Probe::here().map_err(failed)?;
-        set_up(&probe, &name).map_err(failed)?;
-        let losses = Mutex::new((probe, 0));
-        Ok(HiddenTap { name, ifindex, files, losses })
+        set_up(&name).map_err(failed)?;
+        Ok(HiddenTap { name, ifindex, files, known: AtomicU64::new(0) })
     }
 
-    /// Adds to `counters` what has come since the last call and found no room.
-    pub(crate) fn count_losses(&self, counters: &PortCounters) {
-        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        let (probe, known) = &mut *losses;
-        let Some(dropped) = probe.transmit_drops(&self.name).ok().filter(|dropped| dropped > known) else {
-            return;
-        };
-        counters.dropped(DropReason::NoBuffer, dropped - *known);
-        *known = dropped;
+    /// Adds to `counters` what has come since the last call and found no room. `probe`: of the TAP's network namespace.
+    pub(crate) fn count_losses(&self, probe: &Probe, counters: &PortCounters) {
+        let Ok(dropped) = probe.transmit_drops(&self.name) else { return };
+        let known = self.known.fetch_max(dropped, Ordering::Relaxed);
+        if dropped > known {
+            counters.dropped(DropReason::NoBuffer, dropped - known);
+        }
     }
 }
 
 /// Sets the interface up.
-fn set_up(probe: &Probe, name: &str) -> io::Result<()> {
+fn set_up(name: &str) -> io::Result<()> {
+    let probe = Probe::here()?;
     probe.set_mtu(name, MTU)?;
     probe.set_queue_len(name, QUEUE_LEN)?;
     // What the kernel would say there by itself is dropped in the data path, if it must be.

@@ -152,8 +152,17 @@ impl TapQueue {
     /// Sends the first frames that are settled by one call, if they are many; gives the frames and bytes that were sent.
     fn send_batch(&mut self) -> Option<(u64, u64)> {
         let outlet = self.outlet.as_mut()?;
-        let count = outlet.takes(&self.settled).ok()?;
+        let count = outlet.takes(&self.settled)?;
         outlet.send(&mut self.settled, count, &self.counters)
+    }
+
+    /// Has a frame wait, cut if need be.
+    fn settle(&mut self, frame: Mbuf) {
+        if self.caps.takes(&frame.offload()) {
+            self.settled.push_back(frame);
+        } else if let Err(reason) = gso::settle(frame, &self.caps, &self.pool, &mut self.settled) {
+            self.counters.dropped(reason, 1);
+        }
     }
 
     /// Has finished frames wait that are next, if they may go together.
@@ -212,16 +221,8 @@ impl PortQueue<Mbuf> for TapQueue {
         let mut waiting = std::mem::take(frames).into_iter();
         while self.settled.is_empty() && waiting.len() > 0 {
             self.gather(&mut waiting);
-            if !self.settled.is_empty() {
-                let (more_frames, more_bytes) = self.write_settled();
-                (sent, bytes) = (sent + more_frames, bytes + more_bytes);
-                continue;
-            }
-            let Some(frame) = waiting.next() else { break };
-            if self.caps.takes(&frame.offload()) {
-                self.settled.push_back(frame);
-            } else if let Err(reason) = gso::settle(frame, &self.caps, &self.pool, &mut self.settled) {
-                self.counters.dropped(reason, 1);
+            if self.settled.is_empty() {
+                waiting.next().into_iter().for_each(|frame| self.settle(frame));
             }
             let (more_frames, more_bytes) = self.write_settled();
             (sent, bytes) = (sent + more_frames, bytes + more_bytes);

@@ -96,7 +96,7 @@ impl Device for VethDevice {
 
     /// Also brings into the port's counters what the kernel has lost or carried.
     fn link(&self) -> Link {
-        self.tap.count_losses(&self.counters);
+        self.tap.count_losses(&self.probe, &self.counters);
         self.way.count(&self.counters);
         for interface in [&self.interface, &self.tap.name] {
             let reason = match self.probe.flags(interface) {

@@ -25,10 +25,8 @@ pub(super) struct XdpDevice {
     pub(super) sockets: Vec<Arc<SharedSocket>>,
     pub(super) counters: Arc<PortCounters>,
     pub(super) probe: Probe,
-    /// Shared with the queues.
-    pub(super) promptness: Promptness,
-    /// Whether the queues have ways for many small frames.
-    pub(super) has_outlets: bool,
+    /// Shared with the queues, where they have ways for many small frames.
+    pub(super) promptness: Option<Promptness>,
     /// Chunks that a frame may take: on all queues, and by the program.
     pub(super) reach: Reach,
     /// What there is no room for.
@@ -52,7 +50,7 @@ impl XdpDevice {
             socket.count_losses(&self.counters);
         }
         if let Some(intake) = &self.intake {
-            intake.count_losses(&self.counters);
+            intake.count_losses(&self.probe, &self.counters);
         }
         if let Some(way) = &self.way {
             way.count(&self.counters);
@@ -69,7 +67,9 @@ impl Device for XdpDevice {
     /// queueing discipline.
     fn link(&self) -> Link {
         self.count_losses();
-        self.promptness.look(&self.probe, &self.interface);
+        if let Some(promptness) = &self.promptness {
+            promptness.look(&self.probe, &self.interface);
+        }
         let down = |reason: String| Link::Down { reason };
         match self.probe.flags(&self.interface) {
             Err(error) => down(format!("interface {}: {error}", self.interface)),
@@ -141,7 +141,7 @@ impl Device for XdpDevice {
             _ => "generic".to_owned(),
         };
         let zero_copy = !self.sockets.is_empty() && self.sockets.iter().all(|socket| socket.is_zero_copy());
-        let batches = self.has_outlets && self.promptness.holds();
+        let batches = self.promptness.as_ref().is_some_and(Promptness::holds);
         let carried = self.way.as_ref().map(|way| ("carried-by-kernel", way.told()));
         let all = [
             ("interface", self.interface.clone()),

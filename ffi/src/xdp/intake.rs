@@ -11,6 +11,7 @@ use super::error::{Step, StepError, XdpError};
 use super::merging::Merging;
 use super::packet::PacketSocket;
 use super::packet_ring::PacketRing;
+use crate::interface::Probe;
 use crate::tap::{Carries, HiddenTap};
 use millrace_fastpath::port::{DropReason, PortCounters};
 use std::sync::Arc;
@@ -58,12 +59,12 @@ impl Intake {
         Ok((Intake { tap, sockets, mtu: most, _merging: merging }, rings))
     }
 
-    /// Adds to `counters` what has come since the last call and found no room.
-    pub(super) fn count_losses(&self, counters: &PortCounters) {
+    /// Adds to `counters` what has come since the last call and found no room. `probe`: of the NIC's network namespace.
+    pub(super) fn count_losses(&self, probe: &Probe, counters: &PortCounters) {
         let unheard = self.sockets.iter().filter_map(|socket| socket.losses().ok()).sum();
         if unheard > 0 {
             counters.dropped(DropReason::NoBuffer, unheard);
         }
-        self.tap.count_losses(counters);
+        self.tap.count_losses(probe, counters);
     }
 }

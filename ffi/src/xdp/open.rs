@@ -58,8 +58,7 @@ pub fn open_steered(
     let Checked { ifindex, probe, mtu } = check(config)?;
     let driver = probe.driver(&config.interface);
     let mode = mode_for(config, driver.as_deref())?;
-    let promptness = Promptness::of(&probe, &config.interface);
-    let opening = Opening { config, arena, counters, ifindex, probe, promptness, mtu, driver };
+    let opening = Opening { config, arena, counters, ifindex, probe, mtu, driver };
     match mode {
         XdpMode::Tc => opening.by_tc(),
         // Where the driver has no native mode, traffic control gives more than generic XDP.
@@ -81,7 +80,6 @@ struct Opening<'a> {
     counters: &'a Arc<PortCounters>,
     ifindex: u32,
     probe: Probe,
-    promptness: Promptness,
     mtu: u32,
     driver: Option<String>,
 }
@@ -95,14 +93,14 @@ impl Opening<'_> {
         let steering = Arc::new(steering);
         let most = if flavour == Flavour::Long { Reach::most(config) } else { Reach::ONE };
         let open_checksums = self.driver.as_deref().is_some_and(open_checksum::may_come_by);
-        let Sockets { queues, sockets, reach, has_outlets } =
+        let Sockets { queues, sockets, reach, promptness } =
             self.sockets(&steering, Vec::new(), open_checksums)?;
         let reach = reach.min(most);
         steering.set_mtu(self.mtu, reach)?;
         let mode = steering.attach(self.ifindex, wanted)?;
         let shares = config.take == Take::ByMaps && mode == XdpMode::Generic;
         let mut device = self.device(mode, steering.clone(), sockets, reach, None);
-        device.has_outlets = has_outlets;
+        device.promptness = promptness;
         device.unmerged =
             Probe::here().ok().filter(|_| shares).map(|probe| Unmerged::below(&config.interface, probe));
         Ok((Opened { device: Box::new(device), queues }, steering))
@@ -128,11 +126,11 @@ impl Opening<'_> {
                 let (ring, pool) = ((ring, socket.as_fd().as_raw_fd()), self.arena.pool().clone());
                 (Incoming::new(ring, tap, steering.clone(), pool, self.counters.clone()), file.clone())
             });
-        let Sockets { queues, sockets, reach, has_outlets } =
+        let Sockets { queues, sockets, reach, promptness } =
             self.sockets(&steering, ways.collect(), false)?;
         let way = config.shortcuts.as_ref().and_then(|shortcuts| way(shortcuts, &config.interface, ifindex));
         let mut device = self.device(XdpMode::Tc, steering.clone(), sockets, reach, Some(intake));
-        device.has_outlets = has_outlets;
+        device.promptness = promptness;
         device.way = way;
         Ok((Opened { device: Box::new(device), queues }, steering))
     }
@@ -152,7 +150,7 @@ impl Opening<'_> {
         let copy = if only_sends { CopyMode::Copy } else { config.copy };
         let binding = XdpConfig { fill, copy, ..config.clone() };
         let mut made =
-            Sockets { queues: Vec::new(), sockets: Vec::new(), reach: possible(config), has_outlets: false };
+            Sockets { queues: Vec::new(), sockets: Vec::new(), reach: possible(config), promptness: None };
         for queue in 0..config.queues {
             let Connected { socket, rings, reach } =
                 connect(&binding, self.arena, self.ifindex, queue, self.mtu)
@@ -162,8 +160,7 @@ impl Opening<'_> {
             let shared = config.take == Take::ByMaps && !socket.is_zero_copy();
             let (incoming, tap) = ways.next().unzip();
             let large = if shared { self.way_for_large(queue, reach, tap) } else { None };
-            let outlet = if socket.is_zero_copy() { None } else { self.outlet(queue) };
-            made.has_outlets |= outlet.is_some();
+            let outlet = if socket.is_zero_copy() { None } else { self.outlet(queue, &mut made.promptness) };
             let socket = Arc::new(SharedSocket::new(socket));
             let parts = Parts {
                 queue,
@@ -200,11 +197,14 @@ impl Opening<'_> {
             .ok()
     }
 
-    /// The way for many small frames, which a driver that sends from packet memory has no need of.
-    fn outlet(&self, queue: u32) -> Option<Outlet> {
+    /// The way for many small frames, which a driver that sends from packet memory has no need of. All queues share `promptness`.
+    fn outlet(&self, queue: u32, promptness: &mut Option<Promptness>) -> Option<Outlet> {
         let batches = self.config.batches.as_ref()?;
         let interface = Named { name: &self.config.interface, ifindex: self.ifindex };
-        Outlet::open(batches, interface, queue, self.promptness.clone())
+        let seen = promptness.clone().unwrap_or_else(|| Promptness::of(&self.probe, interface.name));
+        let outlet = Outlet::open(batches, interface, queue, seen.clone())?;
+        *promptness = Some(seen);
+        Some(outlet)
     }
 
     fn device(
@@ -222,8 +222,7 @@ impl Opening<'_> {
             sockets,
             counters: self.counters.clone(),
             probe: self.probe,
-            promptness: self.promptness,
-            has_outlets: false,
+            promptness: None,
             reach,
             waiting: Mutex::default(),
             intake,
@@ -245,8 +244,8 @@ struct Sockets {
     sockets: Vec<Arc<SharedSocket>>,
     /// Chunks that a frame may take on all of them.
     reach: Reach,
-    /// Whether they have ways for many small frames.
-    has_outlets: bool,
+    /// That of the interface, where they have ways for many small frames.
+    promptness: Option<Promptness>,
 }
 
 /// On how many queues the interface `name` of the calling thread's network namespace receives: a bond as many as that of its

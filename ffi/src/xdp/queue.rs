@@ -70,8 +70,6 @@ pub(super) struct XdpQueue {
     pieces: VecDeque<Mbuf>,
     /// So many of them, from the first on, are known to go each by itself.
     alone: usize,
-    /// So many are known to go by no batch.
-    by_ring: usize,
     large: Option<Large>,
     outlet: Option<Outlet>,
     incoming: Option<Incoming>,
@@ -101,7 +99,6 @@ impl XdpQueue {
             unsent: false,
             pieces: VecDeque::with_capacity(2 * BURST),
             alone: 0,
-            by_ring: 0,
             large: parts.large,
             outlet: parts.outlet,
             incoming: parts.incoming,

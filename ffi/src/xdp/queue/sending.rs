@@ -160,15 +160,13 @@ impl XdpQueue {
             let step = match together {
                 Some(count) => self.hand_over_together(count),
                 None if is_large || self.large_is_busy() => self.hand_over(is_large),
-                None => match self.batch() {
+                None => match self.outlet.as_mut().and_then(|outlet| outlet.takes(&self.pieces)) {
                     Some(count) => self.hand_over_batch(count),
                     None => self.put_first(),
                 },
             };
             if !is_large {
-                let gone = waiting - self.pieces.len();
-                self.alone = self.alone.saturating_sub(gone);
-                self.by_ring = self.by_ring.saturating_sub(gone);
+                self.alone = self.alone.saturating_sub(waiting - self.pieces.len());
             }
             match step {
                 ControlFlow::Break(()) => break,
@@ -209,27 +207,15 @@ impl XdpQueue {
         }
     }
 
-    /// How many of the frames that wait, from the first on, are to go by one call.
-    fn batch(&mut self) -> Option<usize> {
-        let outlet = self.outlet.as_mut().filter(|_| self.by_ring == 0)?;
-        match outlet.takes(&self.pieces) {
-            Ok(count) => Some(count),
-            Err(by_ring) => {
-                self.by_ring = by_ring;
-                None
-            }
-        }
-    }
-
     /// Sends the first frames that wait by one call, or else they go by the ring.
     fn hand_over_batch(&mut self, count: usize) -> Step {
-        let sent = match (self.is_drained(), &mut self.outlet) {
-            (true, Some(outlet)) => outlet.send(&mut self.pieces, count, &self.counters),
-            _ => None,
-        };
-        if sent.is_none() {
-            self.by_ring = count;
+        let is_drained = self.is_drained();
+        let Some(outlet) = &mut self.outlet else { return ControlFlow::Continue((0, 0)) };
+        if !is_drained {
+            outlet.leave(count);
+            return ControlFlow::Continue((0, 0));
         }
+        let sent = outlet.send(&mut self.pieces, count, &self.counters);
         ControlFlow::Continue(sent.unwrap_or_default())
     }
 
